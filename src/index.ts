@@ -39,6 +39,7 @@ export type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from './log/ca
 export type { Appended, Batch, Log, Position } from './log/log.ts'
 export type { Changes, KeyedClaim, KeyedViolation } from './query/reader.ts'
 export type {
+  Preview,
   Story,
   StoryChange,
   StoryCorrection,

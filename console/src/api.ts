@@ -2,7 +2,7 @@ import type { Outcome } from '../../src/app/index.ts'
 import type { Violation } from '../../src/constraint/tables.ts'
 import type { EffectState } from '../../src/effect/outbox.ts'
 import type { Attempts } from '../../src/effect/tries.ts'
-import type { Story } from '../../src/query/story.ts'
+import type { Preview, Story } from '../../src/query/story.ts'
 import type { Diff, Promotion, ReprocessStatus } from '../../src/reprocess/reprocessing.ts'
 import type { ViolationView } from '../../src/server/operator.ts'
 import type { Problem } from '../../src/server/problem.ts'
@@ -18,6 +18,7 @@ export type {
   Generations,
   Me,
   Outcome,
+  Preview,
   Problem,
   Promotion,
   ReprocessStatus,

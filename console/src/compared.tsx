@@ -1,3 +1,5 @@
+import { Link } from '@tanstack/react-router'
+import type { Story } from './api.ts'
 import { brief } from './format.ts'
 
 type Fields = Readonly<Record<string, unknown>>
@@ -37,3 +39,19 @@ export function Compared({ before, after }: { before: unknown; after: unknown })
 
 const fieldsOf = (value: unknown): Fields =>
   typeof value === 'object' && value !== null ? (value as Fields) : value === undefined ? {} : { value }
+
+export type Change = Story['steps'][number]['changes'][number]
+
+/** A row before and after. */
+export function RowChange({ change: { table, key, before, after } }: { change: Change }) {
+  return (
+    <section className="change">
+      <h3>
+        <Link to="/tables" search={{ table, row: JSON.stringify(key) }}>
+          {table} / {key.join(' / ')}
+        </Link>
+      </h3>
+      <Compared before={before} after={after} />
+    </section>
+  )
+}

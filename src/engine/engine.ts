@@ -2,11 +2,12 @@ import type { App, ReadOptions, Row, Service } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import type { Publish } from '../audit/publisher.ts'
 import type { Clock } from '../clock.ts'
+import type { RedriveInput, ResolveInput } from '../derivation/operator.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { HenceError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 import type { Changes } from '../query/reader.ts'
-import type { Story } from '../query/story.ts'
+import type { Preview, Story } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { AppSource } from '../sandbox/bundle.ts'
@@ -177,6 +178,17 @@ export interface Engine<A extends App> extends Service<A, SubmitOptions, RowScan
   readonly violations: Violations
   /** The effects that the app asked for. */
   readonly effects: Effects
+  /**
+   * The consequences that an operator's request would have now: its outcome, rows that would change and
+   * effects that would be asked for. It is derived like the request itself, and undone: nothing is written or
+   * sent. Records that come in between may change them.
+   * @throws HenceError `unknown-request`, `input-invalid`, `preview-too-long` (change)
+   */
+  preview(
+    type: 'hence:resolve-violation' | 'hence:redrive',
+    input: ResolveInput | RedriveInput,
+    options?: { readonly principal?: string },
+  ): Promise<Preview>
   /** The records of the log. */
   readonly log: LogRecords
   /** Signed tree heads and proofs over the log. */

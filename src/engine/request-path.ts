@@ -6,7 +6,7 @@ import { type Clock, setTimer } from '../clock.ts'
 import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { TryNotes } from '../effect/tries.ts'
-import { failedKey, HenceError, retryError } from '../failure.ts'
+import { changeError, failedKey, HenceError, retryError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Generation } from '../generation/generation.ts'
 import { answeredId, type Identity, identityOf } from '../identity.ts'
@@ -23,9 +23,10 @@ import { type Applied, failuresOf } from '../processor/applied.ts'
 import { GroupSize } from '../processor/limits.ts'
 import type { Processor } from '../processor/processor.ts'
 import type { Reader } from '../query/reader.ts'
+import type { Preview } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
 import { Admission, type Until, type WaitingSender } from '../request/admission.ts'
-import { type AdmittedRequest, inputOf, requestOf } from '../request/message.ts'
+import { type AdmittedRequest, inputOf, operatorMessage, requestOf } from '../request/message.ts'
 import { Validation, type ValidationResult } from '../request/validation.ts'
 import { expired, IdWindow } from '../request/window.ts'
 import {
@@ -36,6 +37,7 @@ import {
   PartitionWriter,
 } from '../request/writer.ts'
 import { Interruption } from '../sandbox/timed.ts'
+import { withinLimit } from '../sandbox/watchdog.ts'
 import { ChangeFeed } from './change-feed.ts'
 import { LiveDelivery } from './delivery.ts'
 import { deriveTail, suspectMs, type TailHost } from './derive-tail.ts'
@@ -150,6 +152,36 @@ export class RequestPath {
 
   enqueue(type: string, input: unknown, options: SubmitOptions): Promise<Enqueued> {
     return this.#send(type, input, options, 'durable')
+  }
+
+  /**
+   * Derives a request of an operator, with what would follow from it, and undoes it.
+   * @throws HenceError `unknown-request`, `input-invalid`, `principal-invalid`, `preview-too-long` (change)
+   */
+  async preview(type: string, input: unknown, principal: string): Promise<Preview> {
+    const { program } = await this.settled()
+    this.closed.throwIfAborted()
+    const identity = identityOf('preview', principal)
+    const message = operatorMessage(type, input, program)
+    const request = { kind: 'request', identity, ...message } as const
+    let made: Preview | undefined
+    const limitMs = this.#live.derivationMs
+    try {
+      const tookMs = await withinLimit(limitMs, () => {
+        // After an interruption the state is not to be read.
+        if (this.isSettled) made = this.#reader.preview(request, message.key, this.now())
+      })
+      if (tookMs === undefined) throw this.#processor.interruption()
+    } catch (error) {
+      if (!(error instanceof Interruption)) throw error
+      this.#startOverIdle()
+      throw changeError(
+        'preview-too-long',
+        `The preview of "${type}" did not end within ${limitMs} ms, or used up the stack: a function of the app does not end. ` +
+          'Nothing was written.',
+      )
+    }
+    return made ?? this.preview(type, input, principal)
   }
 
   /** Admits a new request; a retry waits for the first outcome, or gets it. */

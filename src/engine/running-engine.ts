@@ -3,6 +3,7 @@ import type { SubmitOptions } from '../app/service.ts'
 import { changeError, engineClosed } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import type { Changes } from '../query/reader.ts'
+import type { Preview } from '../query/story.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { Reprocessor } from '../reprocess/reprocessor.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
@@ -75,6 +76,14 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
 
   enqueue(type: string, input: unknown, options: SubmitOptions): Promise<Enqueued> {
     return this.#path.enqueue(type, input, options)
+  }
+
+  preview(
+    type: string,
+    input: unknown,
+    { principal = '' }: { readonly principal?: string } = {},
+  ): Promise<Preview> {
+    return this.#path.preview(type, input, principal)
   }
 
   async useViews(modules: readonly AppSource[]): Promise<void> {

@@ -14,7 +14,7 @@ import { type HenceError, operatorError } from '../failure.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-history.ts'
 import type { Link } from '../log/log.ts'
 import { partitionOf } from '../log/partitions.ts'
-import type { ControlRecord, EventRecord, LogRecord } from '../log/record.ts'
+import type { ControlRecord, EventRecord, LogRecord, RequestRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
 import { elapsedMs, type Interrupted, Interruption, interrupted } from '../sandbox/timed.ts'
 import type { Collection } from '../state/cells.ts'
@@ -30,8 +30,9 @@ import { DerivedEventOrder } from './derived-order.ts'
 import { type DueMessage, type EventOrder, eventOf, type RecordedEvent } from './event-order.ts'
 import { Outcomes } from './outcomes.ts'
 import { Positions } from './positions.ts'
+import { type Previewed, preview } from './preview.ts'
 import { Rulings } from './rulings.ts'
-import { Traces } from './traces.ts'
+import { type TracedDerivation, Traces } from './traces.ts'
 import { Watermarks } from './watermarks.ts'
 
 /**
@@ -312,6 +313,22 @@ export class Processor {
       if (control.type === 'promotion') this.#promoted()
     }
     this.#state.commit()
+  }
+
+  /**
+   * Derives a request between two records, with what would follow, and undoes it; see `preview.ts`.
+   * @param now log time, in milliseconds since 1970; no timer goes off
+   */
+  preview<Shown>(
+    request: RequestRecord,
+    key: string,
+    now: number,
+    show: (derivation: TracedDerivation, time: number) => Shown,
+  ): Previewed<Shown> {
+    const timeIn = (partition: number) =>
+      Math.max(this.timeOf(partition), Math.min(now, this.timers.next(partition) - 1))
+    const [context, recordContext] = [this.#context, this.#recordContext]
+    return preview(request, key, { context, recordContext, positions: this.positions, timeIn }, show)
   }
 
   /** Passes a control record that stands in one partition twice. */

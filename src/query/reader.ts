@@ -29,7 +29,7 @@ import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { TableRow, TableShape, TableState } from '../state/table.ts'
 import { feed } from './feed.ts'
 import { rowOf, rowsOf } from './rows.ts'
-import type { Story, StoryChange, StoryCorrection, StoryReply, StoryStep } from './story.ts'
+import type { Preview, Story, StoryChange, StoryCorrection, StoryReply, StoryStep } from './story.ts'
 
 /** The rows that one record changed, and the position in the feed after it. */
 export interface Changes {
@@ -175,6 +175,17 @@ export class Reader {
       }
     }
     return replies
+  }
+
+  /** Derives a request, with what would follow from it, and undoes it. */
+  preview(request: RequestRecord, key: string, now: number): Preview {
+    const { steps, ...rest } = this.#processor.preview(request, key, now, (derivation, time) => {
+      const { kind } = derivation
+      if (kind === 'waits' || kind === 'decides') return undefined
+      const { token: _, ...step } = this.#step({ ...derivation, kind }, '', time)
+      return step
+    })
+    return { ...rest, steps: steps.filter((step) => step !== undefined) }
   }
 
   async *changes(

@@ -1,6 +1,7 @@
 import type { Outcome, TableChange } from '../app/index.ts'
 import type { Failure } from '../derivation/step-result.ts'
 import type { EffectState } from '../effect/outbox.ts'
+import type { Previewed } from '../processor/preview.ts'
 
 /** A request and everything that followed from it. */
 export interface Story {
@@ -56,6 +57,9 @@ export interface StoryStep {
   /** For a correction: the difference, and who approved it. */
   readonly correction?: StoryCorrection
 }
+
+/** The consequences that a request would have; its steps are at the log time of the preview. */
+export type Preview = Previewed<Omit<StoryStep, 'token' | 'correction'>>
 
 /** A difference that a promotion made to a request: in its outcome, or in an effect that it asked for. */
 export type StoryCorrection = { readonly promotion: StoryPromotion } & (

@@ -3,6 +3,7 @@ import type { App, Request, Schema } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 import { operatorRequests } from '../derivation/operator.ts'
 import { changeError, HenceError, shown } from '../failure.ts'
+import type { Program } from '../sandbox/program.ts'
 import type { Realm } from '../sandbox/realm.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 
@@ -35,6 +36,19 @@ export function requestOf(app: App, type: string): AdmittedDefinition {
     'unknown-request',
     `The app "${app.name}" has no request "${shown(`${type}`)}"; it has ${[...app.requests.keys()].join(', ')}.`,
   )
+}
+
+/**
+ * A request of an operator, as it would be admitted.
+ * @throws HenceError `unknown-request` (change), and as `inputOf` and `messageOf`
+ */
+export function operatorMessage(type: string, input: unknown, { app, realm }: Program): AdmittedRequest {
+  if (app.requests.has(type))
+    throw changeError(
+      'unknown-request',
+      `"${type}" is a request of the app; operators' requests have previews.`,
+    )
+  return messageOf(requestOf(app, type), inputOf(type, input, realm), realm)
 }
 
 /** An input that was checked to be JSON. */

@@ -127,6 +127,22 @@ export const story = object({
   ),
 })
 
+export const preview = object({
+  'outcome?': { ...outcome, description: 'Left out if the request would have to wait.' },
+  isWhole: { type: 'boolean', description: 'Whether `steps` has all that would follow at once.' },
+  steps: list(
+    object({
+      at: time,
+      kind: text,
+      type: text,
+      key: text,
+      changes: objects,
+      events: objects,
+      effects: objects,
+    }),
+  ),
+})
+
 export const head = object({
   format: { const: 'hence-head' },
   version: { const: 1 },

@@ -64,6 +64,15 @@ const operatorRequests: readonly Expansion[] = [
   },
 ]
 
+export function expandPreviews(): readonly Expansion[] {
+  return operatorRequests.map(({ path, id, summary, body }) => ({
+    path: path.replace('requests', 'previews'),
+    id: `preview-${id}`,
+    summary: `Preview, nothing is written: ${summary![0]!.toLowerCase()}${summary!.slice(1)}`,
+    body: body!,
+  }))
+}
+
 /** Every table that has rows to read, the app's and the operators'. */
 const tablesOf = (app: App): readonly TableShape[] => [...app.tables.values(), ...operatorTables.values()]
 

@@ -1,11 +1,17 @@
 import type { EffectState } from '../effect/outbox.ts'
 import { changeError } from '../failure.ts'
+import { parseStrict, textOf } from '../json.ts'
 import type { KeyedClaim, KeyedViolation } from '../query/reader.ts'
-import { jsonAnswer } from './answer.ts'
+import type { Answer } from './answer.ts'
+import { freshAnswer, jsonAnswer } from './answer.ts'
+import * as forms from './answer-form.ts'
+import { checkMediaType } from './body.ts'
+import { allows } from './caller.ts'
+import { expandPreviews } from './expand.ts'
 import { object } from './json-schema.ts'
 import { cursorInvalid, makeCursor, Page, readCursor } from './page.ts'
 import { choice, cursorAfter, integer, text } from './parameter.ts'
-import { type Route, route } from './route.ts'
+import { type Arrival, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
 
 /** The answer of `GET /violations/{key}/{id}`. */
@@ -20,8 +26,16 @@ export interface ViolationView {
 
 const claimsMax = 200
 
-export function operatorRoutes({ engine: { effects, violations } }: Serving): readonly Route[] {
+export function operatorRoutes(serving: Serving): readonly Route[] {
+  const { effects, violations } = serving.engine
   return [
+    route('POST /previews/:type', 'operate', 'preview', 'The consequences that a decision would have', {
+      body: { type: 'application/json', schema: {} },
+      json: forms.preview,
+      expand: expandPreviews,
+      problems: [404, 422],
+      handle: (arrival) => preview(serving, arrival),
+    }),
     route(
       'GET /violations/:key/:id',
       'operate',
@@ -73,6 +87,25 @@ export function operatorRoutes({ engine: { effects, violations } }: Serving): re
       },
     }),
   ]
+}
+
+/** `POST /previews/{type}`: derives an operator's request, and undoes it. */
+async function preview({ engine, bodies, rules }: Serving, arrival: Arrival): Promise<Answer> {
+  const { request, incoming, caller } = arrival
+  checkMediaType(request.headers.get('content-type'), /^application\/json *(;|$)/i, 'application/json')
+  const { principal } = caller
+  const input = parseStrict(textOf(await bodies.whole({ request, incoming, principal })))
+  const made = await engine.preview(arrival.parts[0] as never, input as never, { principal })
+  const visible = rules.changes(caller, 'row')
+  const isReader = allows(caller, 'read')
+  const steps = await rules.limited('a preview', () =>
+    made.steps.map(({ changes, events, ...step }) => ({
+      ...step,
+      changes: changes.flatMap((change) => visible(change) ?? []),
+      events: isReader ? events : events.map(({ type, key }) => ({ type, key })),
+    })),
+  )
+  return freshAnswer({ ...made, steps })
 }
 
 function effectAt(cursor: string): Pick<EffectState, 'type' | 'at' | 'id'> {

@@ -46,6 +46,7 @@ const statuses: Readonly<Record<string, number>> = {
   'body-too-large': 413,
   'value-too-large': 413,
   'story-too-large': 422,
+  'preview-too-long': 422,
   'media-type-unsupported': 415,
   'request-id-reused': 422,
   'request-id-from-the-future': 422,

@@ -79,6 +79,14 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/changes?table=notes&table=totals', allowed: ['reader', 'admin'] },
   ],
   'GET /violations/:key/:id': [{ path: '/violations/k/none', allowed: ['operator', 'admin'], answered: 404 }],
+  'POST /previews/:type': [
+    {
+      path: '/previews/hence:redrive',
+      body: '{"effect":"none","key":"k","reason":"mended"}',
+      allowed: ['operator', 'admin'],
+    },
+    { path: '/previews/write', body: input(9), allowed: ['operator', 'admin'], answered: 404 },
+  ],
   'GET /effects': [{ path: '/effects?state=dead', allowed: ['operator', 'admin'] }],
   'GET /effects/:id': [{ path: '/effects/none', allowed: ['operator', 'admin'], answered: 404 }],
   'GET /log': [{ path: '/log?partition=0', allowed: ['reader', 'admin'] }],
@@ -210,7 +218,8 @@ test('OpenAPI describes every route, and nothing else', async (t) => {
   const described = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   )
-  const names = [...engine.app.requests.keys(), 'hence:resolve-violation', 'hence:redrive']
+  const ofOperators = ['hence:resolve-violation', 'hence:redrive']
+  const names = [...engine.app.requests.keys(), ...ofOperators]
   const tables: { name: string; length: number }[] = [...engine.app.tables.values()].map(
     ({ name, parts }) => ({
       name,
@@ -220,6 +229,7 @@ test('OpenAPI describes every route, and nothing else', async (t) => {
   tables.push({ name: 'hence.victims', length: 3 })
   tables.push({ name: 'hence.violations', length: 2 }, { name: 'hence.waiters', length: 3 })
   const expected = Object.keys(cases).flatMap((route) => {
+    if (route.startsWith('POST /previews')) return ofOperators.map((name) => route.replace(':type', name))
     if (route.endsWith(':type')) return names.map((name) => route.replace(':type', name))
     if (route.endsWith(':table')) return tables.map(({ name }) => route.replace(':table', name))
     if (route.startsWith('GET /console/')) return ['GET /console/{file}']

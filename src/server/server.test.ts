@@ -501,6 +501,8 @@ test('the OpenAPI document has the schemas of the app', async (t) => {
     '/me',
     '/metrics',
     '/openapi.json',
+    '/previews/hence:redrive',
+    '/previews/hence:resolve-violation',
     '/readyz',
     '/reprocess',
     '/reprocess/diff',

@@ -18,7 +18,7 @@ else await buildConsole()
 after(async () => {
   if (typeof browser !== 'string') await browser.close()
 })
-const options = { skip, timeout: 120_000 }
+const options = { skip, timeout: 280_000 }
 
 async function profile(t: TestContext, settings: object = {}): Promise<BrowserContext> {
   assert.ok(typeof browser !== 'string')
@@ -114,8 +114,15 @@ test('an overbooking is decided by the keyboard, and the right passenger gives w
   await page.getByRole('heading', { level: 2, name: `seats / ${key}` }).waitFor()
   assert.match(page.url(), new RegExp(id), 'the address does not name the violation')
   for (const victim of expected) assert.ok(await page.getByLabel(`${victim.key} gives way`).isChecked())
+  // Each is seen before it is decided.
+  await page.getByText(/rows? would change and .* effects? would be sent\./).waitFor()
+  await page.getByText('Show them').click()
+  await page.getByText(`rebook for ${expected[0]!.key}`).waitFor()
+  assert.deepEqual(await accessibilityFaults(page), [])
   await page.keyboard.press('w')
   await page.getByText('Nobody gives way').waitFor()
+  await page.getByText('0 rows would change and 0 effects would be sent.').waitFor()
+  assert.equal((await engine.violations.get(key, id))!.state, 'open')
   await page.keyboard.press('Escape')
   await page.locator('main').focus()
   await page.keyboard.press('c')
@@ -464,6 +471,7 @@ test('a server with keys is opened with a key, which stays in the tab', options,
 
   await page.goto(`${url}effects?state=dead&type=pay`)
   await page.locator('.data .id').first().click()
+  await page.getByText('0 rows would change and 1 effect would be sent.').waitFor()
   await page.getByLabel('Reason').fill('the bank is back')
   await page.getByRole('button', { name: 'Redrive' }).click()
   await page.getByText('Sent again').waitFor()

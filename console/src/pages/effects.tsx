@@ -6,6 +6,7 @@ import { useDecision } from '../decide.ts'
 import { brief, count, fullTime, minuteTime, shortId, span } from '../format.ts'
 import { useMe, useStatus } from '../live.ts'
 import { Commands, Copy, Empty, Facts, Json, RequestLink, State } from '../parts.tsx'
+import { Consequences } from '../preview.tsx'
 import { Page, Problem } from '../shell.tsx'
 
 const route = getRouteApi('/effects')
@@ -244,7 +245,8 @@ function Redrive({ effect: { id, key, at }, now }: { effect: Tried; now: number 
   const [mayRepeat, setMayRepeat] = useState(false)
   const decision = useDecision('hence:redrive', () => setReason(''))
   const isOld = now > at + dayMs
-  const input = { effect: id, key, ...(mayRepeat && { mayRepeat }), reason }
+  const decided = { effect: id, key, ...(mayRepeat && { mayRepeat }) }
+  const input = { ...decided, reason }
   const redrive = (event: FormEvent) => {
     event.preventDefault()
     decision.mutate(input)
@@ -265,6 +267,7 @@ function Redrive({ effect: { id, key, at }, now }: { effect: Tried; now: number 
           It is older than a day: send it although the receiver may have forgotten its id
         </label>
       )}
+      <Consequences type="hence:redrive" input={decided} />
       <label className="reason">
         Reason
         <input value={reason} onChange={({ target }) => setReason(target.value)} required maxLength={500} />

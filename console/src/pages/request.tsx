@@ -2,7 +2,7 @@ import { useQueries, useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link } from '@tanstack/react-router'
 import { type DragEvent, type FormEvent, useEffect, useState } from 'react'
 import { type FullRecord, get, type LogRecord, type Story } from '../api.ts'
-import { Compared } from '../compared.tsx'
+import { RowChange } from '../compared.tsx'
 import { brief, exactTime, fullTime, shortId, span } from '../format.ts'
 import { Commands, Empty, Facts, Json, Outcome, RecordLink, RequestLink, State } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
@@ -409,20 +409,6 @@ function StepDetail(props: { step: Step; isRequest: boolean; input: unknown; out
         </section>
       ))}
     </>
-  )
-}
-
-/** A row before and after. */
-function RowChange({ change: { table, key, before, after } }: { change: Change }) {
-  return (
-    <section className="change">
-      <h3>
-        <Link to="/tables" search={{ table, row: JSON.stringify(key) }}>
-          {table} / {key.join(' / ')}
-        </Link>
-      </h3>
-      <Compared before={before} after={after} />
-    </section>
   )
 }
 

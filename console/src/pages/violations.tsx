@@ -6,6 +6,7 @@ import { useDecision } from '../decide.ts'
 import { bounded, count, exactTime, fullTime, minuteTime, plural, span } from '../format.ts'
 import { useMe, useOpenViolations, useRows, useStatus } from '../live.ts'
 import { Commands, Empty, RequestLink, State, Vital } from '../parts.tsx'
+import { Consequences } from '../preview.tsx'
 import { Page, Problem } from '../shell.tsx'
 import { type Policy, policies, sacrificed } from '../victims.ts'
 
@@ -223,13 +224,13 @@ function Decide({ view }: { view: ViolationView }) {
   const units = victims.reduce((sum, claim) => sum + claim.units, 0)
   // The constraint's own policy is applied by the server; another one names its victims.
   const isNamed = action === 'choose' || (action === 'compensate' && shownPolicy !== configured)
-  const input = {
+  const decided = {
     violation: violation.id,
     key: violation.key,
     action: isNamed ? ('choose' as const) : action,
     ...(isNamed && { victims: victims.map(({ requestId, principal }) => ({ requestId, principal })) }),
-    reason,
   }
+  const input = { ...decided, reason }
   const pick = (claim: (typeof claims)[number]) => {
     setAction('choose')
     const next = new Set(action === 'choose' ? picked : byPolicy.map(nameOf))
@@ -344,6 +345,7 @@ function Decide({ view }: { view: ViolationView }) {
           </>
         )}
       </p>
+      {!(isNamed && victims.length === 0) && <Consequences type="hence:resolve-violation" input={decided} />}
       <label className="reason">
         Reason
         <input
