@@ -49,5 +49,16 @@ export type {
 export type { Report, Reporter } from './report.ts'
 export type { ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocess/reprocessing.ts'
 export { type AppBundle, type AppSource, bundleApp } from './sandbox/bundle.ts'
+export {
+  type Source,
+  type SourceFeed,
+  type SourceMessage,
+  type SourceOptions,
+  type SourcePage,
+  type SourceRequest,
+  type SourceSettings,
+  type SourceStats,
+  source,
+} from './source/source.ts'
 export type { CollectionChanges, KeyRange, Store, StoreView } from './state/store.ts'
 export type { Storage } from './storage/storage.ts'

@@ -1,6 +1,6 @@
 /**
- * `hence/postgres`: the log in PostgreSQL, a sink that mirrors tables into it, and an outbox that takes
- * requests from it.
+ * `hence/postgres`: the log in PostgreSQL, a sink that mirrors tables into it, an outbox that takes requests
+ * from it, and a source that makes requests of rows of others.
  */
 
 export {
@@ -21,3 +21,4 @@ export {
   type PostgresSinkStats,
   postgresSink,
 } from './sink.ts'
+export { type PostgresSourceOptions, postgresSource, type SourceRow } from './source.ts'

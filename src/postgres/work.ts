@@ -1,6 +1,7 @@
 import type { Client, ClientConfig } from 'pg'
 import { quoted } from '../app/name.ts'
 import { pause, systemClock } from '../clock.ts'
+import { keepTrying } from '../keep-trying.ts'
 import { requirePackage } from '../optional-package.ts'
 import type { Reporter } from '../report.ts'
 
@@ -25,8 +26,6 @@ interface DatabaseWork {
 const connectMsMax = 10_000
 /** A database that takes longer for a statement counts as lost. */
 const answerMsMax = 10 * 60_000
-const delayMsMin = 100
-const delayMsMax = 30_000
 /** The time between attempts to get the lock while another process holds it. */
 const lockMs = 500
 
@@ -42,37 +41,18 @@ const lockMs = 500
 export function keepWorking(work: DatabaseWork): { readonly ended: Promise<void>; stop(): Promise<void> } {
   requirePackage('pg', 'PostgreSQL needs')
   const stopping = new AbortController()
-  const ended = goOn(work, stopping.signal)
+  const { name, report } = work
+  const { signal } = stopping
+  const ended = keepTrying({
+    ...{ name, code: 'postgres-held-up', report, signal },
+    run: (working) => once(work, signal, working),
+  })
   return {
     ended,
     stop() {
       stopping.abort()
       return ended
     },
-  }
-}
-
-async function goOn(work: DatabaseWork, signal: AbortSignal): Promise<void> {
-  let delayMs = delayMsMin
-  let reported = ''
-  while (!signal.aborted) {
-    try {
-      await once(work, signal, () => {
-        delayMs = delayMsMin
-      })
-      return
-    } catch (error) {
-      if (signal.aborted) return
-      const message = error instanceof Error ? error.message : String(error)
-      // A long outage is reported once.
-      if (message !== reported) {
-        reported = message
-        const text = `${work.name} is interrupted and tries again: ${message}`
-        work.report({ level: 'warning', code: 'postgres-held-up', message: text })
-      }
-      await pause(systemClock, delayMs * (0.5 + Math.random() / 2), signal)
-      delayMs = Math.min(2 * delayMs, delayMsMax)
-    }
   }
 }
 

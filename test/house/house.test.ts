@@ -21,6 +21,7 @@ const shared = [
   'report.ts',
   'optional-package.ts',
   'json.ts',
+  'keep-trying.ts',
   'module-beside.ts',
   'plain-text.ts',
 ]
@@ -185,6 +186,7 @@ test('the public entries export exactly these names', async () => {
     'readPublicKey',
     'reject',
     'scopes',
+    'source',
     'systemClock',
     'viewsOf',
   ])
@@ -221,6 +223,7 @@ test('the public entries export exactly these names', async () => {
     'postgresOutbox',
     'postgresOutboxSql',
     'postgresSink',
+    'postgresSource',
   ])
   assert.deepEqual(await names('hence/testing'), [
     'CarrierStore',

@@ -45,13 +45,15 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
     ...['shared', 'app', 'sandbox', 'state', 'constraint', 'effect', 'derivation', 'audit', 'request'],
     ...['query', 'diff', 'reprocess', 'engine', 'view'],
   ],
-  kafka: ['shared', 'log'],
+  // Messages of other systems become requests.
+  source: ['shared', 'app', 'engine'],
+  kafka: ['shared', 'app', 'log', 'engine', 'source'],
   // It runs the whole pipeline, from the outboxes of clients to the disk.
   testing: [
     ...below('derivation'),
     ...['derivation', 'request', 'storage', 'processor', 'engine', 'client', 'server', 'view'],
   ],
-  postgres: ['shared', 'app', 'log', 'state', 'effect', 'query', 'engine'],
+  postgres: ['shared', 'app', 'log', 'state', 'effect', 'query', 'engine', 'source'],
   cli: [
     ...['shared', 'app', 'client', 'sandbox', 'state', 'log', 'constraint', 'effect', 'storage', 'audit'],
     ...['diff', 'query', 'reprocess', 'engine', 'offline', 'server', 'kafka', 'postgres', 'view'],

@@ -9,6 +9,7 @@ import * as ways from 'hence/postgres'
 import { memoryStorage } from 'hence/testing'
 import { Client } from 'pg'
 import type * as made from '../apps/boxes.ts'
+import type * as passbook from '../apps/passbook.ts'
 import type { sales } from '../apps/sales.ts'
 import type views from '../apps/sales-views.ts'
 import { appsOf } from '../apps.ts'
@@ -16,6 +17,7 @@ import { HandClock, settle } from '../hand-clock.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
 
 const apps = appsOf<typeof made>(import.meta.resolve('../apps/boxes.ts'))
+const bank = await appsOf<typeof passbook>(import.meta.resolve('../apps/passbook.ts')).bank()
 const store = await apps.store()
 const thinner = await apps.thinner()
 
@@ -451,4 +453,62 @@ test('requests that a service inserts take effect once, and get their outcome or
     if (rows.length === 4) break
   }
   assert.deepEqual(await engine.get('boxes', ['b']), { sum: 7 })
+})
+
+test('a source makes a request of each row once, and of none before one that is still to come', async (t) => {
+  if (!cluster) return t.skip(why)
+  const data = memoryStorage({ partitions: 2 })
+  const engine = closedAfter(await createEngine({ app: bank, data, ...quiet }))
+  await client.query(`CREATE SCHEMA till; CREATE TABLE till."Out box" (
+    n int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account text NOT NULL, cents int NOT NULL)`)
+  const slow = new Client(cluster.connection)
+  await slow.connect()
+  closedAfter({ close: () => slow.end() })
+  const insert = (by: Client, cents: number) =>
+    by.query(`INSERT INTO till."Out box" (account, cents) VALUES ('a', $1)`, [cents])
+  const { connection } = cluster
+  const begin = (of: typeof engine) =>
+    closedAfter(
+      ways.postgresSource({
+        ...{ engine: of, connection, schema: 'till', table: 'Out box', sequence: 'n', name: 'till' },
+        ...{ pollMs: 1, ...quiet },
+        request: ({ account, cents }) => ({ type: 'deposit', input: { account, cents } }),
+      }),
+    )
+  const entries = async (of: typeof engine) =>
+    (await of.scan('entries', { prefix: ['a'] })).map(({ value }) => value.cents)
+  const reached = async (from: ReturnType<typeof begin>, position: string) => {
+    while (from.stats().position !== position) await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+  let source = begin(engine)
+  await insert(client, 1)
+  await reached(source, '1')
+  // The second row is inserted before the third, and committed after it; the fourth never comes.
+  await slow.query('BEGIN')
+  await insert(slow, 2)
+  await insert(client, 3)
+  await client.query('BEGIN')
+  await insert(client, 4)
+  await client.query('ROLLBACK')
+  await insert(client, 5)
+  await source.close()
+  source = begin(engine)
+  await reached(source, '1')
+  assert.deepEqual(await entries(engine), [1])
+  await slow.query('COMMIT')
+  await reached(source, '5')
+  assert.deepEqual(await entries(engine), [1, 2, 3, 5])
+  await source.close()
+  // From the beginning again, since the position is lost.
+  const digest = await engine.digest()
+  await client.query('DELETE FROM till.hence_sources')
+  source = begin(engine)
+  await reached(source, '5')
+  assert.equal(source.stats().decided, 4)
+  assert.equal(await engine.digest(), digest)
+  await source.close()
+  // Another log has none of it.
+  const fresh = closedAfter(await createEngine({ app: bank, data: memoryStorage(), ...quiet }))
+  await reached(begin(fresh), '5')
+  assert.deepEqual(await entries(fresh), [1, 2, 3, 5])
 })
