@@ -116,7 +116,7 @@ test('300 lines of 1 MB that do not end: bytes are bounded for all and for each'
 })
 
 test('a batch whose client reads nothing is cut off, and its lines are let go', async (t) => {
-  const victim = await start(t, { stalledMs: 1_000 })
+  const victim = await start(t, { stalledMs: 1_000, heartbeatMs: 1_000 })
   await victim.assertHealthy()
   const before = (await victim.inspect()).residentBytes
   const [socket] = await openMany(victim.port, 1, () => batchHead('u1'))

@@ -108,7 +108,10 @@ test('changes from a position that was read with the rows continue or are refuse
   await stop()
   const now = await accounts(engine)
   let refused = 0
-  for (const { position, copy } of taken) {
+  // Each is held against all later changes, so there may not be too many.
+  const step = Math.ceil(taken.length / 100)
+  for (let i = 0; i < taken.length; i += step) {
+    const { position, copy } = taken[i]!
     const stopAt = new AbortController()
     try {
       const changes = engine.changes({ from: position, signal: stopAt.signal })[Symbol.asyncIterator]()

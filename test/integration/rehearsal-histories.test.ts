@@ -61,7 +61,7 @@ async function house(t: TestContext, partitions: number) {
   }
   /** Requests of all kinds; time passes. */
   const work = async (engine: Engine<App>, from: number) => {
-    for (let i = from; i < from + 60; i += 12) {
+    for (let i = from; i < from + 36; i += 12) {
       const sent = Array.from({ length: 12 }, (_, n) => {
         const [k, to] = [i + n, `a${((i + n) * 3) % 11}`]
         const [type, input] = [
