@@ -1,13 +1,12 @@
-import { existsSync, rmSync, statSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
-import { Worker } from 'node:worker_threads'
 import { type Database, open, type RootDatabase, type RootDatabaseOptions, type Transaction } from 'lmdb'
-import { HenceError, operatorError } from '../failure.ts'
-import { moduleBeside } from '../module-beside.ts'
+import type { HenceError } from '../failure.ts'
 import { collectionHash, hashOf } from './checksum.ts'
 import { CompactStore } from './compact-store.ts'
-import { formatKey, LmdbFile, stateFormat, Useless } from './lmdb-file.ts'
+import { formatKey, stateFormat, Useless } from './lmdb-file.ts'
+import { checkHeader, readElsewhere, requireFormat, tryFiles, tryWrite, unreadable } from './lmdb-files.ts'
 import { checked, Encoding, encoder, type Slice } from './lmdb-values.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
@@ -47,13 +46,8 @@ export async function openLmdbStore(options: {
 }): Promise<Store> {
   const { directory, readOnly = false, damaged = () => {}, packed } = options
   const collections = CompactStore.collections(options.collections)
-  let root: RootDatabase<string, string> | undefined
-  try {
-    const isWritten = checkHeader(directory)
-    if (!isWritten && readOnly) throw new Error('nothing has been written')
-    // LMDB fails over an empty file, which a process leaves that was killed before its first commit.
-    if (!isWritten) rmSync(join(directory, 'data.mdb'), { force: true })
-    root = open<string, string>({
+  const openRoot = () =>
+    open<string, string>({
       path: directory,
       noSubdir: false,
       encoder,
@@ -65,130 +59,25 @@ export async function openLmdbStore(options: {
       overlappingSync: false,
       readOnly,
     })
+  let root: RootDatabase<string, string> | undefined
+  try {
+    const isWritten = checkHeader(directory)
+    if (!isWritten && readOnly) throw new Error('nothing has been written')
+    // LMDB fails over an empty file, which a process leaves that was killed before its first commit.
+    if (!isWritten) rmSync(join(directory, 'data.mdb'), { force: true })
+    tryFiles(directory, readOnly)
+    root = openRoot()
     await checkFormat(root, readOnly)
-    const databases = new Map<string, StoredCollection>()
-    const settings: RootDatabaseOptions = { encoder, keyEncoder }
-    for (const name of collections) {
-      const database = root.openDB<string, string>(name, settings)
-      databases.set(name, { name, hash: collectionHash(name), database })
-    }
     const failure = (error: unknown): HenceError => {
       if (error instanceof Useless) damaged()
       return unreadable(directory, error)
     }
-    const store = new LmdbStore(root, databases, failure)
+    const store = new LmdbStore({ directory, collections, openRoot, failure }, root)
     return new CompactStore(store, options.collections, (why) => failure(new Useless(why)), packed)
   } catch (error) {
     await root?.close()
     throw unreadable(directory, error)
   }
-}
-
-/**
- * Copies a store, which another process may have open, into an empty directory, as of one moment.
- * @throws HenceError `state-unreadable` (operator)
- */
-export async function copyLmdbStore(from: string, to: string): Promise<void> {
-  let root: RootDatabase | undefined
-  try {
-    checkHeader(from)
-    root = open({ path: from, noSubdir: false, maxDbs: 1, readOnly: true })
-    await root.backup(to, false)
-  } catch (error) {
-    throw unreadable(from, error)
-  } finally {
-    await root?.close()
-  }
-}
-
-/**
- * Checks every page and every value of a store before LMDB maps it: see `LmdbFile`.
- * @param options.isInUse whether another process, or this one, may write to it meanwhile
- * @param options.apart check in a thread of its own, for half of the time
- * @returns whether anything was written
- * @throws HenceError `state-unreadable` (operator)
- */
-export async function checkLmdbStore(
-  directory: string,
-  { isInUse, apart }: { readonly isInUse: boolean; readonly apart?: Apart },
-): Promise<boolean> {
-  const path = join(directory, 'data.mdb')
-  let root: RootDatabase | undefined
-  let file: LmdbFile | undefined
-  try {
-    if (!checkHeader(directory)) return false
-    // LMDB keeps the pages of all versions from that of the oldest reader on.
-    if (isInUse) root = open({ path: directory, noSubdir: false, maxDbs: 1, readOnly: true })
-    const reader = root?.useReadTransaction()
-    try {
-      let format: string | undefined
-      // An application that is bundled into one file has no such module.
-      if (apart !== undefined && existsSync(threadModule)) format = await checkInThread(path, apart)
-      else {
-        file = LmdbFile.open(path)
-        format = await file?.check()
-      }
-      if (format !== undefined) requireFormat(format)
-      return format !== undefined
-    } finally {
-      reader?.done()
-    }
-  } catch (error) {
-    throw unreadable(directory, error)
-  } finally {
-    file?.close()
-    await root?.close()
-  }
-}
-
-interface Apart {
-  /** Called with how much has been checked, from 0 to 1. */
-  readonly progress: (done: number) => void
-  /** Ends the check. */
-  readonly signal: AbortSignal
-}
-
-const threadModule = moduleBeside(import.meta.url, 'check-thread')
-
-/** @returns the format of the state; see `LmdbFile.check` */
-async function checkInThread(path: string, { progress, signal }: Apart): Promise<string | undefined> {
-  const thread = new Worker(threadModule, { workerData: path })
-  thread.unref()
-  const stop = () => void thread.terminate()
-  signal.addEventListener('abort', stop)
-  try {
-    return await new Promise((resolve, reject) => {
-      thread.on('message', (found: { done?: number; damage?: string; format?: string }) => {
-        if (found.done !== undefined) progress(found.done)
-        else if (found.damage === undefined) resolve(found.format)
-        else reject(new Useless(found.damage))
-      })
-      thread.on('error', reject)
-      thread.on('exit', () => reject(new Error('the thread that checks it has ended')))
-      if (signal.aborted) stop()
-    })
-  } finally {
-    signal.removeEventListener('abort', stop)
-  }
-}
-
-/** Whether a store is small enough for a check before it is opened, or is damaged at first sight. */
-export function needsCheckFirst(directory: string, bytesMax: number): boolean {
-  let file: LmdbFile | undefined
-  try {
-    file = LmdbFile.open(join(directory, 'data.mdb'))
-    return file === undefined || file.bytes <= bytesMax || file.isCut()
-  } catch {
-    return true
-  } finally {
-    file?.close()
-  }
-}
-
-/** Whether a state cannot be read since it is damaged or of another format, and not for a passing reason. */
-export function isUseless(error: unknown): boolean {
-  if (!(error instanceof HenceError) || error.code !== 'state-unreadable') return false
-  return error.cause instanceof Useless
 }
 
 interface StoredCollection {
@@ -240,45 +129,78 @@ class LmdbReading implements Pick<Store, 'get' | 'range'> {
   }
 }
 
-class LmdbStore implements Store {
-  readonly #root: RootDatabase<string, string>
-  readonly #databases: Databases
-  readonly #failure: ReadFailure
-  readonly #newest: LmdbReading
+interface Opening {
+  readonly directory: string
+  readonly collections: readonly string[]
+  readonly openRoot: () => RootDatabase<string, string>
+  readonly failure: ReadFailure
+}
 
-  constructor(root: RootDatabase<string, string>, databases: Databases, failure: ReadFailure) {
+/**
+ * After a failed write of a header page LMDB begins no transaction any more, not even for reading, until its
+ * environment is closed and opened again. So a transaction that began before each write is read from while
+ * the write goes on, and on after one that failed, until all has been opened again.
+ */
+class LmdbStore implements Store {
+  readonly #opening: Opening
+  #root: RootDatabase<string, string>
+  #databases: Databases
+  /** Undefined between an environment that is closed and one that cannot be opened. */
+  #newest: LmdbReading | undefined
+  /** The transaction of the last write that failed, until its environment is closed. */
+  #before: Transaction | undefined
+  #views = 0
+  #isClosed = false
+
+  constructor(opening: Opening, root: RootDatabase<string, string>) {
+    this.#opening = opening
     this.#root = root
-    this.#databases = databases
-    this.#failure = failure
-    this.#newest = new LmdbReading(databases, failure)
+    this.#databases = databasesOf(root, opening.collections)
+    this.#newest = this.#reading()
+  }
+
+  #reading(transaction?: Transaction): LmdbReading {
+    return new LmdbReading(this.#databases, this.#opening.failure, transaction)
+  }
+
+  get #now(): LmdbReading {
+    return this.#newest ?? this.#open()
   }
 
   get(collection: string, key: string): string | undefined {
-    return this.#newest.get(collection, key)
+    return this.#now.get(collection, key)
   }
 
   range(collection: string, range: KeyRange = {}): Iterable<[string, string]> {
-    return this.#newest.range(collection, range)
+    return this.#now.range(collection, range)
   }
 
   view(): StoreView {
-    const transaction = this.#root.useReadTransaction()
-    const then = new LmdbReading(this.#databases, this.#failure, transaction)
+    const then = this.#now
+    const transaction = this.#before === undefined ? this.#root.useReadTransaction() : undefined
+    const reading = transaction === undefined ? then : this.#reading(transaction)
+    this.#views++
     return {
-      get: (collection, key) => then.get(collection, key),
-      range: (collection, range) => then.range(collection, range),
-      close: () => transaction.done(),
+      get: (collection, key) => reading.get(collection, key),
+      range: (collection, range) => reading.range(collection, range),
+      close: () => {
+        transaction?.done()
+        this.#views--
+        void this.#openAgain()
+      },
     }
   }
 
   async write(changes: Iterable<CollectionChanges>): Promise<void> {
+    this.#newest ??= this.#open()
+    if (this.#before !== undefined) throw new Error('an earlier write failed, and it is not open again yet')
     // By row. Objects would be moved by the garbage collector, which costs more than encoding them.
     const databases: Database<string, string>[] = []
     const keys: string[] = []
     const slices: (Slice | undefined)[] = []
     const ends: number[] = []
     const encoding = new Encoding()
-    let [rows, length] = [0, 0]
+    let [rows, length, bytes] = [0, 0, 0]
     const rest = (): Promise<void> | undefined => {
       if (++rows < turnRows && length < turnLength) return undefined
       rows = length = 0
@@ -292,12 +214,16 @@ class LmdbStore implements Store {
         keys.push(key)
         slices.push(slice)
         ends.push(slice?.start ?? 0, slice?.end ?? 0)
+        if (slice !== undefined) bytes += slice.end - slice.start
         length += value?.length ?? 0
         const resting = rest()
         if (resting) await resting
       }
       await rest()
     }
+    await tryWrite(this.#opening.directory, bytes)
+    const before = this.#root.useReadTransaction()
+    this.#newest = this.#reading(before)
     // All puts within one batch, to any database of the environment, are one transaction.
     let last: Promise<boolean> | undefined
     try {
@@ -315,16 +241,69 @@ class LmdbStore implements Store {
       })
       await this.#root.flushed
     } catch (error) {
-      // The reason, in a promise of its own.
-      const { commitError } = error as { commitError?: Promise<never> }
-      handled(commitError)
-      throw await reasonOf(commitError, error)
+      this.#before = before
+      return await throwReason(error)
+    }
+    this.#newest = this.#reading()
+    before.done()
+  }
+
+  /** After a failed write, once nobody reads from a view: closes the environment, and opens it again. */
+  async #openAgain(): Promise<void> {
+    const root = this.#root as WithEnd
+    const isDue = () => this.#before !== undefined && this.#views === 0 && root === this.#root
+    if (!isDue()) return
+    try {
+      checkHeader(this.#opening.directory)
+      tryFiles(this.#opening.directory)
+    } catch {
+      return // The next checkpoint tries again; meanwhile all can be read.
+    }
+    // Waits for what is under way, so that closing does not wait, and nobody reads in between.
+    await root._endWrites?.()
+    if (!isDue() || this.#isClosed || readElsewhere.includes(this.#opening.directory)) return
+    root._endWrites = undefined
+    void root.close()
+    this.#before = this.#newest = undefined
+    try {
+      this.#open()
+    } catch {} // Each read tries again.
+  }
+
+  #open(): LmdbReading {
+    const { directory, collections, openRoot, failure } = this.#opening
+    let root: RootDatabase<string, string> | undefined
+    try {
+      checkHeader(directory)
+      tryFiles(directory)
+      root = openRoot()
+      this.#databases = databasesOf(root, collections)
+      this.#root = root
+      this.#newest = this.#reading()
+      return this.#newest
+    } catch (error) {
+      void root?.close()
+      throw failure(error)
     }
   }
 
   close(): Promise<void> {
+    this.#isClosed = true
     return this.#root.close()
   }
+}
+
+/** LMDB's binding waits by this for its writes before it closes. */
+type WithEnd = RootDatabase<string, string> & { _endWrites?: (() => Promise<void> | undefined) | undefined }
+
+function databasesOf(root: RootDatabase<string, string>, collections: readonly string[]): Databases {
+  const databases = new Map<string, StoredCollection>()
+  const settings: RootDatabaseOptions = { encoder, keyEncoder }
+  for (const name of collections) {
+    const database = root.openDB<string, string>(name, settings)
+    databases.set(name, { name, hash: collectionHash(name), database })
+  }
+  return databases
 }
 
 /** Its rejection is that of the batch, which is handled; unhandled, it would end the process. */
@@ -332,39 +311,19 @@ function handled(promise: Promise<unknown> | undefined): void {
   promise?.catch?.(() => {})
 }
 
-/** The reason of a failed commit, if it comes at once. */
-async function reasonOf(commitError: Promise<never> | undefined, error: unknown): Promise<unknown> {
-  if (commitError === undefined) return error
-  const soon = new Promise((resolve) => setImmediate(() => resolve(error)))
-  return Promise.race([commitError.catch((reason) => reason), soon])
+/** Throws the reason of a failed commit, if it comes at once: it has a promise of its own. */
+async function throwReason(error: unknown): Promise<never> {
+  const { commitError } = error as { commitError?: Promise<never> }
+  if (commitError === undefined) throw error
+  handled(commitError)
+  const soon = new Promise<never>((_, reject) => setImmediate(reject, error))
+  throw await Promise.race([commitError, soon]).catch((reason) => reason)
 }
 
 function databaseOf(databases: Databases, collection: string): StoredCollection {
   const database = databases.get(collection)
   if (database === undefined) throw new Error(`The store was opened without the collection "${collection}".`)
   return database
-}
-
-/**
- * Checks that LMDB can map its file: the binding ends the process by a signal where the file is shorter than
- * its header says, is not LMDB's, or has another format.
- * @returns whether there is anything in it
- */
-function checkHeader(directory: string): boolean {
-  const folder = statSync(directory, { throwIfNoEntry: false })
-  if (folder?.isDirectory() === false) throw new Useless('it is no folder')
-  if (statSync(join(directory, 'lock.mdb'), { throwIfNoEntry: false })?.isDirectory())
-    throw new Useless('lock.mdb is a folder')
-  let file: LmdbFile | undefined
-  try {
-    file = LmdbFile.open(join(directory, 'data.mdb'))
-    // A process that was killed before its first commit leaves an empty file.
-    if (file === undefined || file.bytes === 0) return false
-    file.header()
-    return true
-  } finally {
-    file?.close()
-  }
 }
 
 /** Checks the format of a store, and sets that of one in which nothing was written. */
@@ -375,22 +334,6 @@ async function checkFormat(root: RootDatabase<string, string>, readOnly: boolean
   else if ([...root.getKeys({ limit: 1 })].length > 0) requireFormat('none')
   else if (!readOnly) {
     const slice = new Encoding().encode(hashOf(formatKey, hash), stateFormat)
-    await root.put(formatKey, slice as unknown as string)
+    await root.put(formatKey, slice as unknown as string).catch(throwReason)
   }
-}
-
-function requireFormat(format: string): void {
-  if (format === stateFormat) return
-  throw new Useless(`it has format ${format}, and this version of Hence writes format ${stateFormat}`)
-}
-
-function unreadable(directory: string, cause: unknown): HenceError {
-  if (cause instanceof HenceError) return cause
-  return operatorError(
-    'state-unreadable',
-    `The derived state in ${directory} cannot be read: ${cause instanceof Error ? cause.message : cause}. ` +
-      'Everything in it can be derived from the log: the next start does so if it finds this damage. ' +
-      'Otherwise stop the process, remove that folder, and start again.',
-    { cause },
-  )
 }

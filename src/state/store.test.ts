@@ -8,7 +8,8 @@ import { open } from 'lmdb'
 import { storeConformance } from '../../test/store-conformance.ts'
 import { HenceError } from '../failure.ts'
 import { checksumLength, crcOf } from './checksum.ts'
-import { checkLmdbStore, isUseless, openLmdbStore } from './lmdb-store.ts'
+import { checkLmdbStore, isUseless } from './lmdb-check.ts'
+import { openLmdbStore } from './lmdb-store.ts'
 import { memoryStore } from './memory-store.ts'
 
 const places: string[] = []
