@@ -202,8 +202,12 @@ export interface Engine<A extends App> extends Service<A, SubmitOptions, RowScan
   useViews(modules: readonly AppSource[]): Promise<void>
   /** Resolves when every request that was accepted, with all events that follow, is applied. */
   idle(): Promise<void>
-  /** SHA-256 over all tables, in hexadecimal; equal tables have equal digests, whatever their history. */
-  digest(): Promise<string>
+  /**
+   * SHA-256 over all tables, in hexadecimal; equal tables have equal digests, whatever their history. With
+   * `view`, over the rows of a view, once it has folded all that is applied.
+   * @throws HenceError `view-building` (retry), `view-failed` (operator)
+   */
+  digest(options?: { readonly view?: string }): Promise<string>
   /**
    * Whether the engine takes requests. Checks its data directory, so that a readiness probe learns of a loss
    * at once.

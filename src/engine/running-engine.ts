@@ -120,8 +120,9 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
     return this.#path.idle()
   }
 
-  async digest(): Promise<string> {
-    return (await this.#path.settled()).reader.digest()
+  async digest({ view }: { readonly view?: string } = {}): Promise<string> {
+    const { reader, processor } = await this.#path.settled()
+    return view === undefined ? reader.digest() : this.#views.digest(view, [...processor.positions])
   }
 
   health(): Promise<Health> {

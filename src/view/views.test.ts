@@ -258,6 +258,64 @@ test('while a changed view is derived, the rows before answer; then they are gon
   await again.close()
 })
 
+test('the digest of a view is the same on 1 and 8 partitions, after a rebuild, and from the log alone', async () => {
+  const digests = new Set<string>()
+  for (const partitions of [1, 8]) {
+    const data = memoryStorage({ partitions })
+    const engine = await open(data)
+    for (let i = 0; i < 60; i++) {
+      const order = `order-${i % 25}`
+      const input = { order, sku: `sku-${i % 5}`, customer: `customer-${i % 7}`, cents: i }
+      if (i % 4 === 3) await engine.submit('cancel', { order }, { requestId: `r${i}` })
+      else await engine.submit('buy', input, { requestId: `r${i}` })
+    }
+    const empty = await engine.digest({ view: 'journal' })
+    digests.add(await engine.digest({ view: 'by-sku' }))
+    assert.notEqual(await engine.digest({ view: 'journal' }), await engine.digest({ view: 'by-sku' }))
+    assert.equal(await engine.digest({ view: 'journal' }), empty)
+    await engine.useViews([changed])
+    await rowsOf(engine)
+    digests.add(await engine.digest({ view: 'by-sku' }))
+    await engine.close()
+    const other = await open({ ...memoryStorage({ partitions }), log: data.log })
+    await rowsOf(other)
+    digests.add(await other.digest({ view: 'by-sku' }))
+    assert.equal(await other.digest({ view: 'journal' }), empty)
+    await other.submit('buy', { order: 'new', sku: 'mug', customer: 'ann', cents: 1 }, { requestId: 'new' })
+    assert.ok(!digests.has(await other.digest({ view: 'by-sku' })))
+    await assert.rejects(other.digest({ view: 'none' }), { code: 'unknown-table' })
+    await assert.rejects(other.viewPosition('none'), { code: 'unknown-table' })
+    await other.close()
+  }
+  assert.equal(digests.size, 1)
+})
+
+test('a view that is behind when the engine closes goes on at its position', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  const engine = await open(data)
+  await trade(engine, 1_500, 1)
+  const expected = await rowsOf(engine)
+  await engine.close()
+  const building = await open(data, { views: [changed] })
+  const folded = () => building.stats().views[0]!.records
+  // A start folds 1,024 records.
+  while (folded() < 2_000) await new Promise(setImmediate)
+  assert.equal(building.stats().views[0]!.state, 'building')
+  await building.close()
+  const reached = folded()
+  const anew: string[] = []
+  const openStore: Storage['openStore'] = (name, collections, isAnew) => {
+    if (isAnew) anew.push(`${name}`)
+    return data.openStore(name, collections, isAnew)
+  }
+  const again = await open({ ...data, openStore }, { views: [changed] })
+  const [status] = again.stats().views
+  assert.ok(status!.records >= reached, `${status!.records} of ${status!.of}, ${reached} before`)
+  assert.deepEqual(await rowsOf(again), expected)
+  assert.deepEqual(anew, [])
+  await again.close()
+})
+
 test('a view that throws, does not end or is not pure stops alone, and is derived anew by mended code', async () => {
   const broken = await bundleApp<never>(import.meta.resolve('../../test/apps/broken-views.ts'))
   const data = memoryStorage({ partitions: 2 })

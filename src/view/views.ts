@@ -5,6 +5,7 @@ import type { Generation } from '../generation/generation.ts'
 import { recordsBefore } from '../log/partitions.ts'
 import type { AppBundle } from '../sandbox/bundle.ts'
 import { sandboxedViews, type ViewProgram } from '../sandbox/program.ts'
+import { digest } from '../state/digest.ts'
 import type { StateName } from '../storage/states.ts'
 import { codeName } from '../storage/storage.ts'
 import { Feeding } from './feeding.ts'
@@ -133,12 +134,14 @@ export class Views {
   /**
    * The rows of a view.
    * @param at by partition: wait until it has folded so much
-   * @throws HenceError `view-building` (retry), `view-failed` (operator)
+   * @throws HenceError `unknown-table` (change), `view-building` (retry), `view-failed` (operator)
    */
   async read(name: string, at?: readonly number[]): Promise<ViewFold> {
     for (;;) {
       if (this.#ended) throw this.#ended
-      const { answering, building } = this.#slots.get(name) ?? {}
+      const slot = this.#slots.get(name)
+      if (slot === undefined) throw unknownView(name, [...this.#slots.keys()])
+      const { answering, building } = slot
       if (answering?.failure) throw answering.failure
       const isStale = at !== undefined && answering?.generation !== this.#feeding?.generation
       if (answering === undefined || isStale) throw building?.failure ?? notYet(name, recordsOf(building))
@@ -146,6 +149,11 @@ export class Views {
         return answering
       await this.#feeding!.passed()
     }
+  }
+
+  /** SHA-256 of the rows of a view, once it has folded so much. */
+  async digest(name: string, at: readonly number[]): Promise<string> {
+    return digest([(await this.read(name, at)).table])
   }
 
   /** The position of the rows of a view; see `changes`. */
@@ -351,6 +359,10 @@ function notYet(name: string, records: number): HenceError {
     `The view "${name}" is being derived from the log, and has folded ${records} records. Read again later; ` +
       '`hence views` says how far it is.',
   )
+}
+
+function unknownView(name: string, all: readonly string[]): HenceError {
+  return changeError('unknown-table', `There is no view "${name}"; there are: ${all.join(', ') || 'none'}.`)
 }
 
 function otherRows(name: string): HenceError {
