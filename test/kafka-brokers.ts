@@ -90,6 +90,11 @@ log.cleaner.threads=1
 log.cleaner.dedupe.buffer.size=4194304
 auto.create.topics.enable=false
 default.replication.factor=${replicas}
+offsets.topic.replication.factor=${replicas}
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=${replicas}
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
 broker.session.timeout.ms=6000
 ${settings}`
   await writeFile(join(directory, 'server.properties'), properties)

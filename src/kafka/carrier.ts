@@ -1,27 +1,20 @@
 import { randomUUID } from 'node:crypto'
-import type { ConnectionOptions } from 'node:tls'
-import type { Connection, SASLOptions } from '@platformatic/kafka'
+import type { Connection } from '@platformatic/kafka'
 import { type Clock, elapsed } from '../clock.ts'
 import { changeError, type HenceError } from '../failure.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
-import { requirePackage } from '../optional-package.ts'
 import { type Reporter, reporterOf } from '../report.ts'
-import { type Fetched, KafkaClient, type KafkaRecord, place, type TopicState } from './client.ts'
+import { type Fetched, type KafkaClient, type KafkaRecord, place, type TopicState } from './client.ts'
+import { type KafkaConnection, kafkaClient } from './connection.ts'
 
-export interface KafkaLogOptions {
-  /** Some of the brokers, as `host:port`. */
-  readonly brokers: readonly string[]
+export interface KafkaLogOptions extends KafkaConnection {
   /** The topic of the batches; code and the facts of the log are in another one, `<topic>-kept`. */
   readonly topic: string
-  readonly tls?: ConnectionOptions
-  readonly sasl?: SASLOptions
   /**
    * For development: takes topics with fewer than 3 replicas, or `min.insync.replicas` below 2, with a
    * warning. Default false.
    */
   readonly oneBroker?: boolean
-  /** How long a broker may take to answer, and how long what may be repeated is repeated. Default 10 s. */
-  readonly timeoutMs?: number
   readonly clock?: Clock
   readonly report?: Reporter
 }
@@ -33,11 +26,7 @@ export interface KafkaLogOptions {
  * @throws HenceError `package-missing` (change)
  */
 export function kafkaLog(options: KafkaLogOptions): Carrier {
-  requirePackage('@platformatic/kafka', 'A log in Kafka needs')
-  const { brokers, topic, tls, sasl } = options
-  const connecting = { bootstrapBrokers: [...brokers], ...(tls && { tls }), ...(sasl && { sasl }) }
-  const name = `kafka://${brokers.join(',')}/${topic}`
-  return new KafkaCarrier(new KafkaClient(name, { clientId: 'hence', ...connecting }, options), options)
+  return new KafkaCarrier(kafkaClient(options, 'A log in Kafka needs'), options)
 }
 
 /**

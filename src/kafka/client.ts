@@ -13,6 +13,8 @@ interface OpenClients {
 
 /** A read takes about so many bytes at a time, and always a whole record. */
 const fetchBytes = 4 * 1024 * 1024
+/** The same of records of others, which are few thousands then. */
+const foreignBytes = 512 * 1024
 
 /** The name of the header that says that a record is ours, and holds the CRC-32 of its value. */
 const checksumHeader = Buffer.from('hence')
@@ -32,6 +34,17 @@ export interface Fetched {
   readonly next: number
   /** The offset after the last record that all replicas in sync have. */
   readonly end: number
+}
+
+/** A record of anybody. */
+export interface ForeignRecord {
+  readonly offset: number
+  readonly key: Buffer | undefined
+  /** Undefined: a tombstone. */
+  readonly value: Buffer | undefined
+  readonly headers: ReadonlyMap<string, Buffer>
+  /** In milliseconds since 1970, as its producer or the broker has set it. */
+  readonly time: number
 }
 
 export interface TopicState {
@@ -150,13 +163,64 @@ export class KafkaClient {
     )
   }
 
-  /** Returns the offsets after the last records that all replicas in sync have, with one call a broker. */
+  /** Reads the records of anybody, those of aborted transactions left out. */
+  fetchForeign(
+    topic: string,
+    partition: number,
+    from: number,
+  ): Promise<{ readonly records: readonly ForeignRecord[]; readonly next: number }> {
+    return this.repeated(place(topic, partition), async () => {
+      const committed = 1
+      const found = await this.#fetchBatches(topic, partition, from, committed, foreignBytes)
+      const aborted = (found.abortedTransactions ?? []).toSorted((a, b) =>
+        Number(a.firstOffset - b.firstOffset),
+      )
+      /** The producers whose aborted transactions are open here. */
+      const open = new Set<bigint>()
+      const { IS_TRANSACTIONAL, IS_CONTROL } = (await this.open()).library
+      const records: ForeignRecord[] = []
+      let next = from
+      for (const batch of found.records ?? []) {
+        const { firstOffset, lastOffsetDelta, attributes, producerId, firstTimestamp } = batch
+        next = Math.max(next, Number(firstOffset) + lastOffsetDelta + 1)
+        while (aborted[0] !== undefined && aborted[0].firstOffset < next)
+          open.add(aborted.shift()!.producerId)
+        // A mark ends the transaction of its producer.
+        if (attributes & IS_CONTROL) open.delete(producerId)
+        if (attributes & IS_CONTROL || (attributes & IS_TRANSACTIONAL && open.has(producerId))) continue
+        for (const { offsetDelta, timestampDelta, key, value, headers } of batch.records) {
+          const offset = Number(firstOffset) + offsetDelta
+          if (offset < from) continue
+          records.push({
+            offset,
+            key: key ?? undefined,
+            value: value ?? undefined,
+            headers: new Map(headers.map(([name, text]) => [`${name}`, text ?? Buffer.alloc(0)])),
+            time: Number(firstTimestamp + timestampDelta),
+          })
+        }
+      }
+      return { records, next }
+    })
+  }
+
+  /** Returns the offsets of the first records that there are. */
+  starts(topic: string, partitions: readonly number[]): Promise<number[]> {
+    return this.#offsets(topic, partitions, -2n)
+  }
+
+  /** Returns the offsets after the last records that all replicas in sync have. */
   ends(topic: string, partitions: readonly number[]): Promise<number[]> {
+    return this.#offsets(topic, partitions, -1n)
+  }
+
+  /** Calls each broker once. */
+  #offsets(topic: string, partitions: readonly number[], timestamp: bigint): Promise<number[]> {
     return this.repeated(`topic "${topic}"`, async () => {
       const asked = new Map<Connection, object[]>()
       for (const partitionIndex of partitions) {
         const { connection, leaderEpoch } = await this.#leader('fetching', topic, partitionIndex)
-        const one = { partitionIndex, currentLeaderEpoch: leaderEpoch, timestamp: -1n }
+        const one = { partitionIndex, currentLeaderEpoch: leaderEpoch, timestamp }
         asked.set(connection, [...(asked.get(connection) ?? []), one])
       }
       const { listOffsetsV7 } = (await this.open()).library
@@ -222,23 +286,28 @@ export class KafkaClient {
     return this.#opened
   }
 
-  async #fetch(topic: string, partition: number, from: number): Promise<Fetched & { damaged?: number }> {
+  async #fetchBatches(topic: string, partition: number, from: number, isolation: number, bytes: number) {
     const { connection, topicId, leaderEpoch } = await this.#leader('fetching', topic, partition)
     const asked = {
       ...{ partition, currentLeaderEpoch: leaderEpoch, fetchOffset: BigInt(from), lastFetchedEpoch: -1 },
-      partitionMaxBytes: fetchBytes,
+      partitionMaxBytes: bytes,
     }
-    // At once, whatever there is; uncommitted, since there are no transactions; outside of a session.
-    const [waitMs, bytesMin, uncommitted, session, outside] = [0, 0, 0, 0, -1]
+    // At once, whatever there is; outside of a session.
+    const [waitMs, bytesMin, session, outside] = [0, 0, 0, -1]
     const topics = [{ topicId, partitions: [asked] }]
     const response = await (await this.open()).library.fetchV13.api.async(
-      ...([connection, waitMs, bytesMin, fetchBytes, uncommitted] as const),
+      ...([connection, waitMs, bytesMin, bytes, isolation] as const),
       ...[session, outside],
       topics,
       [],
       '',
     )
-    const found = response.responses[0]!.partitions[0]!
+    return response.responses[0]!.partitions[0]!
+  }
+
+  async #fetch(topic: string, partition: number, from: number): Promise<Fetched & { damaged?: number }> {
+    // Uncommitted, since there are no transactions.
+    const found = await this.#fetchBatches(topic, partition, from, 0, fetchBytes)
     const records: KafkaRecord[] = []
     let next = from
     let damaged: number | undefined

@@ -4,16 +4,27 @@ import { open as fsOpen, mkdtemp, readdir, readFile, rm, truncate } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { Admin, Producer } from '@platformatic/kafka'
+import {
+  Admin,
+  addPartitionsToTxnV3,
+  type Connection,
+  ConnectionPool,
+  endTxnV3,
+  findCoordinatorV6,
+  initProducerIdV4,
+  Producer,
+  produceV9,
+} from '@platformatic/kafka'
 import { type App, createEngine, type Engine, HenceError, type Report } from 'hence'
-import { type KafkaLogOptions, kafkaLog } from 'hence/kafka'
-import { carrierConformance } from 'hence/testing'
+import { type KafkaLogOptions, kafkaLog, kafkaSource } from 'hence/kafka'
+import { carrierConformance, memoryStorage } from 'hence/testing'
 import type * as airlineMade from '../../examples/airline/airline.ts'
 import { fly } from '../../examples/airline/traffic.ts'
 import { importAll } from '../../examples/retail/import.ts'
 import { sample } from '../../examples/retail/sample.ts'
 import type * as shopMade from '../../examples/retail/shop.ts'
 import type { Carrier, CarrierBatch, CarrierFacts } from '../../src/log/carrier.ts'
+import type * as passbookMade from '../apps/passbook.ts'
 import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
 import { type Brokers, NoKafka, startBrokers } from '../kafka-brokers.ts'
@@ -228,6 +239,90 @@ function suite({ all: [broker] }: Brokers): void {
       ),
   )
 
+  test('a source makes a request of each record once, in order per key, and none of aborted ones', async (t) => {
+    const bank = await appsOf<typeof passbookMade>(import.meta.resolve('../apps/passbook.ts')).bank()
+    const engine = await createEngine({ app: bank, data: memoryStorage({ partitions: 2 }), report: () => {} })
+    const topic = newTopic()
+    const connecting = { clientId: 'test', bootstrapBrokers: [broker!.address] }
+    const admin = new Admin(connecting)
+    const pool = new ConnectionPool('test')
+    const reports: Report[] = []
+    const begin = () =>
+      kafkaSource({
+        ...{ engine, brokers: [broker!.address], topic, pollMs: 5 },
+        report: (report) => reports.push(report),
+        request({ key, value, headers }) {
+          assert.equal(`${headers.get('kind')}`, 'payment')
+          const { cents } = JSON.parse(`${value}`)
+          return { type: 'deposit', input: { account: `${key}`, cents }, principal: 'ann' }
+        },
+      })
+    const sources: ReturnType<typeof begin>[] = []
+    const started = () => sources[sources.push(begin()) - 1]!
+    t.after(async () => {
+      for (const each of sources) await each.close()
+      await Promise.all([engine.close(), pool.close(), admin.close()])
+    })
+    await admin.createTopics({ topics: [topic], partitions: 2, replicas: 1 })
+    const [host, port] = broker!.address.split(':') as [string, string]
+    const produce = await transactions(await pool.get({ host, port: Number(port) }), topic)
+    const message = (account: string, value: string) => ({
+      ...{ topic, partition: Number(account[1]) % 2, key: Buffer.from(account), value: Buffer.from(value) },
+      headers: new Map([[Buffer.from('kind'), Buffer.from('payment')]]),
+    })
+    const pay = (cents: readonly number[], isKept = true) =>
+      produce(
+        cents.map((each) => message(`a${each % 3}`, `{"cents":${each}}`)),
+        isKept,
+      )
+    const from = (first: number) => Array.from({ length: 6 }, (_, i) => first + i)
+    const entries = async () => {
+      const rows = await Promise.all([0, 1, 2].map((n) => engine.scan('entries', { prefix: [`a${n}`] })))
+      return rows.flat().map(({ value }) => value.cents)
+    }
+    const settled = async (source: ReturnType<typeof begin>, decided: number, refused: number) => {
+      const isSo = () => {
+        const { position, ...counts } = source.stats()
+        // The position is kept once a page is decided.
+        return position !== '0.0' && counts.decided === decided && counts.refused === refused
+      }
+      while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    await pay(from(1))
+    await pay(from(100), false)
+    await produce([message('a0', 'no JSON')], true)
+    await pay(from(20))
+    let source = started()
+    await settled(source, 12, 1)
+    const all = [3, 6, 21, 24, 1, 4, 22, 25, 2, 5, 20, 23]
+    assert.deepEqual(await entries(), all)
+    assert.deepEqual(
+      reports.map(({ code }) => code),
+      ['source-refused'],
+    )
+    await source.close()
+    // From its position, and then from the beginning.
+    await pay([40])
+    source = started()
+    await settled(source, 1, 0)
+    await source.close()
+    const digest = await engine.digest()
+    const groupId = `hence.${topic}.${engine.stats().logId}`
+    await admin.deleteGroups({ groups: [groupId] })
+    source = started()
+    await settled(source, 13, 1)
+    assert.equal(await engine.digest(), digest)
+    await source.close()
+    const ends = source.stats().position!
+    // Records that were removed before they were read.
+    await pay(from(50))
+    const [one, two] = ends.split('.').map((end, partition) => ({ partition, offset: BigInt(end) + 2n }))
+    await admin.deleteRecords({ topics: [{ name: topic, partitions: [one!, two!] }] })
+    started()
+    while (!reports.some(({ code }) => code === 'source-lost'))
+      await new Promise((resolve) => setTimeout(resolve, 5))
+  })
+
   test('retail and the airline derive the same from files and from Kafka, on one machine after another', async () => {
     const clock = { now: () => 1_800_000_000_000, alarm: () => () => {} }
     const orders = sample({ orders: 150 })
@@ -334,6 +429,34 @@ function suite({ all: [broker] }: Brokers): void {
         assert.equal((await positions(other, 1)).length, 3)
       }),
   )
+}
+
+/** Calls with messages for a topic, which become one transaction each that is kept or aborted. */
+async function transactions(connection: Connection, topic: string) {
+  const begin = async () => {
+    for (;;) {
+      try {
+        await findCoordinatorV6.api.async(connection, 1, [topic])
+        return await initProducerIdV4.api.async(connection, topic, 60_000)
+      } catch {
+        // The broker is still making its own topic for this.
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    }
+  }
+  return async (messages: readonly { readonly partition: number }[], isKept: boolean): Promise<void> => {
+    // A new epoch each time, so that sequences begin at 0.
+    const { producerId, producerEpoch } = await begin()
+    const partitions = [...new Set(messages.map(({ partition }) => partition))]
+    const of = { transactionalId: topic, producerId, producerEpoch }
+    const added = { ...of, verifyOnly: false, topics: [{ name: topic, partitions }] }
+    await addPartitionsToTxnV3.api.async(connection, [added])
+    for (const partition of partitions) {
+      const own = messages.filter((each) => each.partition === partition)
+      await produceV9.api.async(connection, -1, 5_000, own as never, { ...of, firstSequence: 0 })
+    }
+    await endTxnV3.api.async(connection, topic, producerId, producerEpoch, isKept)
+  }
 }
 
 /** An engine with another `submit`. */
