@@ -3,8 +3,8 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Rehearsed } from '../audit/rehearsed.ts'
 import { HenceError, operatorError, retryError } from '../failure.ts'
+import { runApart } from '../generation/apart.ts'
 import { moduleBeside } from '../module-beside.ts'
-import { runApart } from './apart.ts'
 
 /** The parameters of a process that rehearses. */
 export interface RehearsalOptions {

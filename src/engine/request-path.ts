@@ -2,12 +2,13 @@
 import type { App, Enqueued, Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import { assert } from '../assert.ts'
-import { type Clock, setTimer } from '../clock.ts'
+import { type Clock, orAborted, setTimer } from '../clock.ts'
 import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { TryNotes } from '../effect/tries.ts'
 import { changeError, failedKey, HenceError, retryError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
+import { deriveTail, suspectMs, type TailHost } from '../generation/derive-tail.ts'
 import type { Generation } from '../generation/generation.ts'
 import { answeredId, type Identity, identityOf } from '../identity.ts'
 import type { Appended, Log } from '../log/log.ts'
@@ -40,7 +41,6 @@ import { Interruption } from '../sandbox/timed.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import { ChangeFeed } from './change-feed.ts'
 import { LiveDelivery } from './delivery.ts'
-import { deriveTail, suspectMs, type TailHost } from './derive-tail.ts'
 import { Intake } from './intake.ts'
 import { type StartWatch, startPause } from './start-pause.ts'
 import type { SteadyClock } from './steady-clock.ts'
@@ -268,6 +268,13 @@ export class RequestPath {
     if (writer.add(outgoing)) queueMicrotask(() => void this.#append(writer))
   }
 
+  /** Queues a record, and resolves when it is applied, its append has failed, or the engine is closed. */
+  written(partition: number, outgoing: OutgoingRecord): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.write(partition, { ...outgoing, done: resolve })
+    return orAborted(promise, this.closed)
+  }
+
   /** Appends what is queued until nothing is. While one batch is applied, the next is already being written. */
   async #append(writer: PartitionWriter): Promise<void> {
     try {
@@ -348,9 +355,10 @@ export class RequestPath {
   /** Records of a batch were applied, and their results passed on. */
   #applied(partition: number, records: readonly OutgoingRecord[]): void {
     this.#log.derived?.(partition, this.#processor.position(partition))
-    for (const { record } of records) {
+    for (const { record, done } of records) {
       if (record.kind === 'result') this.delivery.ended(record.effect)
       else if (record.kind === 'tick') this.#ticker.applied(partition)
+      done?.()
     }
     const next = this.#processor.timers.next(partition)
     if (next <= this.now()) this.tick()
@@ -394,7 +402,7 @@ export class RequestPath {
   ): Promise<number> {
     const host = {
       log: this.#log,
-      live: () => this.#live,
+      derived: () => this.#live,
       report: this.#report,
       pause: () => this.checkpointer.saveIfDue(),
       stops: () => this.#refusal !== undefined || this.#stopping?.aborted === true,
@@ -496,7 +504,8 @@ export class RequestPath {
 
   /** The log was read again after the append of a record had failed. */
   #settle(partition: number, outgoing: OutgoingRecord): void {
-    const { record } = outgoing
+    const { record, done } = outgoing
+    done?.()
     if (record.kind === 'request') this.#admission.certain(record.identity)
     else if (record.kind === 'tick') this.#ticker.applied(partition)
     else if (record.kind === 'result') {

@@ -1,12 +1,13 @@
 import type { App } from '../app/index.ts'
 import { orAborted, systemClock } from '../clock.ts'
 import { changeError, engineClosed } from '../failure.ts'
+import { deriveApart } from '../generation/apart.ts'
 import type { Codes } from '../generation/codes.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../generation/generation.ts'
 import { checkTakeOver } from '../generation/take-over-check.ts'
 import { baseOf, lineageOf, liveOf, versionOf } from '../log/control-history.ts'
 import { appendControl, findControls } from '../log/controls.ts'
-import type { Log, Position } from '../log/log.ts'
+import type { Log } from '../log/log.ts'
 import { everyPartition, isEmpty } from '../log/partitions.ts'
 import { rulesNow } from '../log/record.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
@@ -17,9 +18,9 @@ import type { ControlFact } from '../reprocess/reprocessing.ts'
 import { Reprocessor } from '../reprocess/reprocessor.ts'
 import { windowMsDefault } from '../request/window.ts'
 import { bundleApp } from '../sandbox/bundle.ts'
+import type { DerivedAt } from '../sandbox/timed.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Views } from '../view/views.ts'
-import { deriveApart } from './apart.ts'
 import { Auditing } from './audit.ts'
 import type { EngineOptions } from './engine.ts'
 import { HealthCheck } from './health.ts'
@@ -114,11 +115,11 @@ function afterDeath({ run, directory, log }: Storage, live: Generation, checked:
   if (run?.died !== true || directory === undefined) return {}
   return {
     run,
-    async deriveApart(at: Position) {
+    async deriveApart(at: DerivedAt) {
       const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
-      const { program, processor, number } = live
+      const { program, processor, number, derivationMs } = live
       const lineage = lineageOf(processor.history, number)
-      return deriveApart(live, { directory, lineage, version: program.version, ends, at, checked })
+      return deriveApart({ directory, lineage, version: program.version, ends, at, checked, derivationMs })
     },
   }
 }
@@ -196,9 +197,11 @@ function connect(
       startDelivery: () => path.startDelivery(),
       promoted: () => path.switchTo(reprocessor.live),
       write: (partition, record, bytes) => path.write(partition, { record, bytes }),
+      written: (partition, record, bytes) => path.written(partition, { record, bytes }),
       idle: () => path.idle(),
       halt: (error) => path.halt(error),
       closed: () => path.closed.reason,
+      report,
     },
   )
   return { path, reprocessor }

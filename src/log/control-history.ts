@@ -60,6 +60,18 @@ export function baseOf(history: readonly ControlFact[], generation: number): str
   return first.type === 'promotion' ? first.base : (first.before ?? first.version)
 }
 
+/** Whether a version of the code derived a record when it was live, in a generation from this number on. */
+export function wasLiveAt(
+  history: readonly ControlFact[],
+  { partition, offset }: { readonly partition: number; readonly offset: number },
+  generation: number,
+  version: string,
+): boolean {
+  const before = history.filter(({ positions }) => positions[partition]! < offset)
+  const live = liveOf(before)
+  return live >= generation && (versionOf(before, live) ?? baseOf(history, live)) === version
+}
+
 /**
  * Makes a fact of a control record and its positions, by partition.
  * @throws HenceError `rules-unknown` (operator) if other rules are in force from there on

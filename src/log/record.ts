@@ -62,7 +62,8 @@ import { operatorError } from '../failure.ts'
  *
  * Control: from here on other code is in force, or another generation is live. Every partition has it.
  * Correction: a difference between two generations, for the promoted one.
- * Ruling: a derivation that did not end, or ended its process, counts as failed.
+ * Ruling: a derivation that did not end, or ended its process, counts as failed. It binds its generation and
+ * those with a greater number.
  * Mark: a derivation took long and ended, so nothing may rule it out later.
  * Watermark: ids older than a time are forgotten in this partition.
  *
@@ -203,8 +204,10 @@ export interface CorrectionRecord {
   readonly correction: RecordedCorrection
 }
 
-interface RulingRecord {
+export interface RulingRecord {
   readonly kind: 'ruling'
+  /** The lowest number of the generations that it binds: that of the candidate that needed it, or else 0. */
+  readonly generation: number
   readonly ruling: Ruling
 }
 
@@ -217,6 +220,11 @@ export interface Ruling {
   readonly version: string
   /** The offset of the record. */
   readonly offset: number
+  /**
+   * Names the message that is meant, if it comes before that record and has no place in the log, as some
+   * messages of a generation that is not live: a hash of its id.
+   */
+  readonly between?: string
   /**
    * Counts the derivations of that record, from 0: its timers, the record itself, the events that follow in
    * its partition. Left out where an operator ruled: then all derivations of the record's own kind.
@@ -409,7 +417,8 @@ export function encodeCorrection({ generation, correction }: Omit<CorrectionReco
   return encodeText(kindCorrection, generation, correction)
 }
 
-export const encodeRuling = (ruling: Ruling): Buffer => encodeText(kindRuling, 0, ruling)
+export const encodeRuling = (ruling: Ruling, generation = 0): Buffer =>
+  encodeText(kindRuling, generation, ruling)
 
 export const encodeMark = (mark: MarkRecord['mark']): Buffer => encodeText(kindMark, 0, mark)
 
@@ -459,7 +468,7 @@ export function decodeRecord(bytes: Buffer): LogRecord {
     if (kind === kindControl) return { kind: 'control', generation, control: textOf(bytes) as Control }
     if (kind === kindCorrection)
       return { kind: 'correction', generation, correction: textOf(bytes) as RecordedCorrection }
-    if (kind === kindRuling) return { kind: 'ruling', ruling: textOf(bytes) as Ruling }
+    if (kind === kindRuling) return { kind: 'ruling', generation, ruling: textOf(bytes) as Ruling }
     if (kind === kindMark) return { kind: 'mark', mark: textOf(bytes) as MarkRecord['mark'] }
     if (kind === kindWatermark) return { kind: 'watermark', watermark: textOf(bytes) as Watermark }
   }

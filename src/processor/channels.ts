@@ -83,6 +83,10 @@ export class Channels implements EventOrder {
     return 0
   }
 
+  isDue(): boolean {
+    return false
+  }
+
   *underWay(): Iterable<EventRecord> {
     for (let target = 0; target < this.#partitions; target++) yield* this.waitingFor(target)
   }

@@ -125,15 +125,21 @@ export class DerivedEventOrder implements EventOrder {
     before: number,
     timeOf: (partition: number) => number,
     apply: (message: DueMessage) => void,
+    max: number,
   ): number {
     for (let count = 0; ; ) {
       // At the end of everything, no event waits for a place in the log that has not come.
       if (before === Number.POSITIVE_INFINITY && this.#waiting > 0) this.#forgetPlaces()
       const { time, queues } = this.#nextRound(before, timeOf)
-      if (queues.length === 0) return count
+      if (queues.length === 0 || count >= max) return count
       for (const queue of queues) this.#apply(queue, time, apply)
       count += queues.length
     }
+  }
+
+  isDue(before: number, timeOf: (partition: number) => number): boolean {
+    if (before === Number.POSITIVE_INFINITY) return this.#waiting > 0
+    return this.#free.size > 0 && this.#nextRound(before, timeOf).queues.length > 0
   }
 
   *underWay(): Iterable<EventRecord> {

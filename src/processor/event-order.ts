@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Emission } from '../derivation/chain.ts'
 import type { EventRecord, RequestRecord, ResultRecord } from '../log/record.ts'
 
@@ -54,13 +55,18 @@ export interface EventOrder {
    * @param before log time, in milliseconds since 1970; infinity where everything under way must be applied
    * @param timeOf returns the log time of the last record, or message between records, that a partition has
    *   applied
+   * @param max it ends with the round in which it has applied so many
    * @returns how many messages were applied
    */
   applyDue(
     before: number,
     timeOf: (partition: number) => number,
     apply: (message: DueMessage) => void,
+    max: number,
   ): number
+
+  /** Whether `applyDue` would apply anything. */
+  isDue(before: number, timeOf: (partition: number) => number): boolean
 
   /** The events under way. */
   underWay(): Iterable<EventRecord>
@@ -77,6 +83,12 @@ export interface DueMessage {
   readonly record: EventRecord | RequestRecord | ResultRecord
   /** The position of the request, if the message is a request that moved. */
   readonly root: { readonly partition: number; readonly offset: number } | undefined
+}
+
+/** Names a message that is applied between two records, whatever its position. */
+export function nameOf(record: DueMessage['record']): string {
+  const id = record.kind === 'event' ? record.id : record.kind === 'result' ? record.effect : record.identity
+  return createHash('sha256').update(id, 'latin1').digest('hex').slice(0, 32)
 }
 
 /** An event of the live generation, as another generation needs to know it. */

@@ -39,7 +39,10 @@ export class GroupSize {
 }
 
 /** The error for a record that cannot be derived within the limits and that nothing may rule on. */
-export function cannotDerive({ code, at, derivation }: Interruption, why: string): HenceError {
+export function cannotDerive(
+  { code, at, derivation }: Pick<Interruption, 'code' | 'at' | 'derivation'>,
+  why: string,
+): HenceError {
   const what = derivation === undefined ? '' : ` (${derivation.type} ${failedKey(derivation.key)})`
   const where = at === undefined ? 'A record' : `Record ${at.partition}:${at.offset}${what}`
   return operatorError(code, `${where} cannot be derived: ${exceeded[code]}. ${why}`)

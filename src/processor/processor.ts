@@ -3,7 +3,7 @@
 import { assert } from '../assert.ts'
 import { forgetResolved } from '../constraint/review.ts'
 import type { Emission } from '../derivation/chain.ts'
-import { type DerivationContext, derivationContext, noRulings, recordContext } from '../derivation/context.ts'
+import { type DerivationContext, derivationContext, recordContext } from '../derivation/context.ts'
 import { CheckingDeriver } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { StepResult } from '../derivation/step-result.ts'
@@ -16,7 +16,7 @@ import type { Link } from '../log/log.ts'
 import { partitionOf } from '../log/partitions.ts'
 import type { ControlRecord, EventRecord, LogRecord, RequestRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
-import { elapsedMs, type Interrupted, Interruption, interrupted } from '../sandbox/timed.ts'
+import { type DerivedAt, elapsedMs, type Interrupted, Interruption, interrupted } from '../sandbox/timed.ts'
 import type { Collection } from '../state/cells.ts'
 import { canonicalJson, type NamedEntries } from '../state/digest.ts'
 import type { State } from '../state/state.ts'
@@ -27,7 +27,7 @@ import { Channels } from './channels.ts'
 import { type Checkpoint, checkCheckpoint, checkpointCodec, linksOf } from './checkpoint.ts'
 import { Completion } from './completion.ts'
 import { DerivedEventOrder } from './derived-order.ts'
-import { type DueMessage, type EventOrder, eventOf, type RecordedEvent } from './event-order.ts'
+import { type DueMessage, type EventOrder, eventOf, nameOf, type RecordedEvent } from './event-order.ts'
 import { Outcomes } from './outcomes.ts'
 import { Positions } from './positions.ts'
 import { type Previewed, preview } from './preview.ts'
@@ -65,6 +65,8 @@ export class Processor {
   /** The one of the two that is in force at the positions. */
   #order: EventOrder
   readonly #positions: Positions
+  /** The message being derived, if it has no place in the log. */
+  #between: DueMessage['record'] | undefined
   #history: readonly ControlFact[] = []
 
   constructor(options: {
@@ -181,9 +183,9 @@ export class Processor {
    * Takes the time of each derivation of the records to come, or ends that.
    * @param begins called before each derivation that runs the app's code
    */
-  watch(isWatched: boolean, begins?: (derivation: Interrupted) => void): void {
+  watch(isWatched: boolean, begins?: (at: DerivedAt, derivation: Interrupted) => void): void {
     this.#recordContext.isWatched = isWatched
-    this.#recordContext.begins = begins
+    this.#recordContext.begins = begins && ((derivation) => begins(this.#at(), derivation))
     this.#recordContext.underWay = undefined
   }
 
@@ -192,14 +194,19 @@ export class Processor {
    * way.
    */
   interruption(): Interruption {
-    const { partition, offset, underWay } = this.#recordContext
+    const { underWay } = this.#recordContext
     const interruption = new Interruption(
       'derivation-too-long',
       underWay && interrupted(underWay.derivation, underWay.n),
     )
-    interruption.at = { partition, offset }
+    interruption.at = this.#at()
     if (underWay !== undefined) interruption.ms = elapsedMs() - underWay.since
     return interruption
+  }
+
+  readonly #at = (): DerivedAt => {
+    const { partition, offset } = this.#recordContext
+    return { partition, offset, ...(this.#between && { between: nameOf(this.#between) }) }
   }
 
   /** How long the longest derivation of the last record took, in milliseconds, if it was watched. */
@@ -262,8 +269,7 @@ export class Processor {
     if (record.kind === 'event' && derived.kind === 'event') {
       this.#order.applyAhead(partition, record, time, (message) => ahead.push(this.#applyBetween(message)))
     }
-    this.#enter(partition, offset, time, undefined)
-    this.#recordContext.rulings = this.rulings.on(partition, offset, this.#program.version)
+    this.#enter(partition, offset, time)
     // A record that derives nothing may still set timers off by its time.
     const derivesNothing = derived === tick && this.timers.next(partition) > time
     let applied = derivesNothing ? nothing(partition, offset, time) : this.#derive(derived)
@@ -349,13 +355,24 @@ export class Processor {
    * generation is live. All records up to the time of each must have been applied.
    * @param before log time, in milliseconds since 1970; infinity where everything under way must be applied
    * @param applied called with the results of each
+   * @param max it ends with the round in which it has applied so many
    * @returns how many there were
    */
-  applyDue(before: number, applied?: (applied: Applied) => void): number {
-    return this.#order.applyDue(before, this.#timeOf, (message) => {
+  applyDue(
+    before: number,
+    applied?: (applied: Applied) => void,
+    max: number = Number.POSITIVE_INFINITY,
+  ): number {
+    const apply = (message: DueMessage) => {
       const results = this.#applyBetween(message)
       applied?.(results)
-    })
+    }
+    return this.#order.applyDue(before, this.#timeOf, apply, max)
+  }
+
+  /** Whether `applyDue` would apply anything. */
+  isDue(before: number): boolean {
+    return this.#order.isDue(before, this.#timeOf)
   }
 
   /** Saves state and positions together. Nothing else may be under way in the state. */
@@ -441,13 +458,14 @@ export class Processor {
     this.traces.startFeed(this.#positions.next)
   }
 
-  #enter(partition: number, offset: number, time: number, root: DueMessage['root']): void {
+  #enter(partition: number, offset: number, time: number, due?: DueMessage): void {
     const record = this.#recordContext
     record.partition = partition
     record.offset = offset
     record.time = time
-    record.root = root
-    record.rulings = noRulings
+    record.root = due?.root
+    this.#between = due?.record
+    record.rulings = this.rulings.on(this.#at, this.#program.version, this.generation)
     record.longestMs = 0
     this.#positions.reach(partition, time)
   }
@@ -481,8 +499,9 @@ export class Processor {
   readonly #timeOf = (partition: number): number => this.#positions.times[partition]!
 
   /** Applies a message between the record before the position of its target and the one at it. */
-  #applyBetween({ target, time, record, root }: DueMessage): Applied {
-    this.#enter(target, this.#positions.next[target]!, time, root)
+  #applyBetween(message: DueMessage): Applied {
+    const { target, time, record } = message
+    this.#enter(target, this.#positions.next[target]!, time, message)
     const applied = this.#derive(record)
     this.#state.commit()
     if (record.kind === 'event') this.completion.applied(record.rootPartition, record.rootOffset)
@@ -496,7 +515,7 @@ export class Processor {
       step = this.#deriver.derive(record)
       for (const moved of step.moved) this.#move(moved)
     } catch (error) {
-      if (error instanceof Interruption) error.at = { partition, offset }
+      if (error instanceof Interruption) error.at = this.#at()
       this.#state.undo(0)
       this.timers.forgetTaken()
       throw error

@@ -2,7 +2,7 @@ import { type HenceError, operatorError } from '../failure.ts'
 import type { Batch, Log } from '../log/log.ts'
 import { MergeByTime, type MergeSource, type PartitionCursor } from '../log/merge-by-time.ts'
 import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../log/record.ts'
-import { type Interrupted, Interruption } from '../sandbox/timed.ts'
+import { type DerivedAt, type Interrupted, Interruption } from '../sandbox/timed.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import type { Applied } from './applied.ts'
 import { cannotDerive, GroupSize } from './limits.ts'
@@ -17,7 +17,7 @@ export interface Replayed {
   followCode(): Promise<void>
 }
 
-interface ReplayOptions {
+export interface ReplayOptions {
   /** The partitions to replay; default: all. */
   readonly partitions?: readonly number[]
   /** By partition: the offset to stop at; default: the end of the log. */
@@ -54,12 +54,14 @@ export interface ReplayLimits {
     /** By partition. */
     readonly from: readonly number[]
     /**
-     * Called before a record is derived, and before each of its derivations that runs the app's code. If it
-     * throws, the replay ends with that error.
+     * Called before a record is derived, and before each derivation that runs the app's code. If it throws,
+     * the replay ends with that error.
      */
-    readonly begins?: (partition: number, offset: number, derivation?: Interrupted) => void
+    readonly begins?: (at: DerivedAt, derivation?: Interrupted) => void
     /** How long a record may take, with all that is derived with it, in milliseconds. */
     readonly recordMs: (partition: number, offset: number) => number
+    /** How long the messages may take that are applied together between two records, in milliseconds. */
+    readonly dueMs: () => number
     /** Called with the time of the longest derivation of a record, before its results are passed on. */
     readonly derived: (partition: number, offset: number, ms: number) => Promise<void> | undefined
   }
@@ -98,8 +100,7 @@ export async function replay(log: Log, replayed: Replayed, options: ReplayOption
       error,
       replayed.processor.isLive
         ? 'Start an engine with this code, which rules on the record.'
-        : 'Nothing rules on it for code that is not live: mend the code for this record too, derive everything ' +
-            'again with it, and promote that.',
+        : 'Derive it as a candidate of an engine, which rules on the record.',
     )
   } finally {
     await merge.close()
@@ -134,7 +135,7 @@ async function replayMerged(
   while (merge.cursors.length > 0) {
     const { processor } = replayed
     const { time } = merge.cursors[0]!
-    applied += processor.applyDue(Math.min(time, frontier), options.applied)
+    applied += await applyDue(processor, Math.min(time, frontier), limits, options)
     if (time > frontier) return applied
     let passOn: (() => Promise<void>) | undefined
     const take = async (cursor: PartitionCursor) => {
@@ -154,7 +155,7 @@ async function replayMerged(
       if (control === undefined) throw stuck(merge.cursors)
       // The other partitions do not have the control record yet, so the replay ends before it.
       if (!isWhole || merge.cursors.length < log.partitions) return applied
-      processor.applyDue(Number.POSITIVE_INFINITY, options.applied)
+      await applyDue(processor, Number.POSITIVE_INFINITY, limits, options)
       const inOrder = merge.cursors.toSorted((a, b) => a.partition - b.partition)
       const wasLive = processor.isLive
       processor.applyControl(
@@ -171,7 +172,32 @@ async function replayMerged(
     const paused = pause(applied)
     if (paused && (await paused) === 'stop') return applied
   }
-  return applied + replayed.processor.applyDue(frontier, options.applied)
+  return applied + (await applyDue(replayed.processor, frontier, limits, options))
+}
+
+/** How many messages between two records are applied under one limit; apart, a round of them. */
+const dueMax = 16
+
+/** Applies the messages that have no place in the log and come before a time. @returns how many */
+async function applyDue(
+  processor: Processor,
+  before: number,
+  { groupMs, apart }: ReplayLimits,
+  { applied }: ReplayOptions,
+): Promise<number> {
+  let count = 0
+  while (processor.isDue(before)) {
+    const results: Applied[] = []
+    const act = () => {
+      count += processor.applyDue(before, (each) => results.push(each), apart ? 1 : dueMax)
+    }
+    if (apart) processor.watch(true, apart.begins)
+    const ms = apart ? apart.dueMs() : Math.max(...processor.positions.map((next, i) => groupMs(i, next)))
+    if ((await withinLimit(ms, act)) === undefined) throw processor.interruption()
+    processor.watch(false)
+    if (applied !== undefined) for (const each of results) applied(each)
+  }
+  return count
 }
 
 /**
@@ -219,9 +245,8 @@ async function applyApart(
   { begins, recordMs, derived }: NonNullable<ReplayLimits['apart']>,
 ): Promise<{ taken: number; passOn?: () => Promise<void> }> {
   const { partition, batch, offset } = cursor
-  begins?.(partition, offset)
-  const watch = begins && ((derivation: Interrupted) => begins(partition, offset, derivation))
-  processor.watch(true, watch)
+  begins?.({ partition, offset })
+  processor.watch(true, begins)
   const results: ReturnType<typeof applyNext>[] = []
   const act = () => results.push(applyNext(processor, partition, offset, batch))
   if ((await withinLimit(recordMs(partition, offset), act)) === undefined) throw processor.interruption()

@@ -1,6 +1,7 @@
 import { noRulings } from '../derivation/context.ts'
 import type { Log } from '../log/log.ts'
-import { decodeRecord, isAboutDerivation, type Ruling } from '../log/record.ts'
+import { decodeRecord, isAboutDerivation, type Ruling, type RulingRecord } from '../log/record.ts'
+import type { DerivedAt } from '../sandbox/timed.ts'
 import { positionNumber } from './event-order.ts'
 
 /**
@@ -9,7 +10,7 @@ import { positionNumber } from './event-order.ts'
  */
 export class Rulings {
   /** By the position of the record. */
-  readonly #rulings = new Map<number, Ruling[]>()
+  readonly #rulings = new Map<number, RulingRecord[]>()
   readonly #marked = new Set<number>()
   /** By partition: the offset up to which the log was searched. */
   readonly #searched: number[]
@@ -36,14 +37,18 @@ export class Rulings {
     if (record.kind === 'mark') this.#marked.add(positionNumber(partition, record.mark.offset))
     if (record.kind !== 'ruling') return
     const at = positionNumber(partition, record.ruling.offset)
-    this.#rulings.set(at, [...(this.#rulings.get(at) ?? []), record.ruling])
+    this.#rulings.set(at, [...(this.#rulings.get(at) ?? []), record])
   }
 
-  /** The rulings on a record that bind a version of the code. */
-  on(partition: number, offset: number, version: string): readonly Ruling[] {
+  /** The rulings on a message that bind a version of the code in a generation. */
+  on(at: () => DerivedAt, version: string, generation: number): readonly Ruling[] {
     if (this.#rulings.size === 0) return noRulings
-    const found = this.#rulings.get(positionNumber(partition, offset))
-    return found === undefined ? noRulings : found.filter((ruling) => ruling.version === version)
+    const { partition, offset, between } = at()
+    const found = this.#rulings.get(positionNumber(partition, offset)) ?? []
+    return found
+      .filter((each) => each.generation <= generation)
+      .map(({ ruling }) => ruling)
+      .filter((ruling) => ruling.version === version && ruling.between === between)
   }
 
   /** Whether the derivation of a record took long but ended. */

@@ -5,13 +5,14 @@ import type { Generation } from '../generation/generation.ts'
 import { appendControl } from '../log/controls.ts'
 import { rulesNow } from '../log/record.ts'
 import { replay } from '../processor/replay.ts'
-import type { Candidate } from './candidate.ts'
+import type { Alignment, Candidate } from './candidate.ts'
 import type { ReprocessContext } from './context.ts'
+import type { LiveProgress } from './follower.ts'
 
 /** Aligns the candidate with the live generation, prunes both by the same rule, and saves both. */
 export async function align(context: ReprocessContext, candidate: Candidate): Promise<void> {
   const { live } = context
-  let alignment = await candidate.align(await context.liveProgress())
+  let alignment = await alignTo(context, candidate, () => context.liveProgress())
   if (!alignment.isDrained) {
     // The candidate has messages that belong behind every record of this log time, and such records may still
     // come. A control record that changes nothing ends that time: a replay applies those messages before it,
@@ -23,14 +24,30 @@ export async function align(context: ReprocessContext, candidate: Candidate): Pr
       control: { type: 'version', number, version, rules: rulesNow, before: version },
     })
     await passControl(context, live)
-    const { positions } = live.processor
-    alignment = await candidate.align({ positions, lowWatermark: Number.POSITIVE_INFINITY, inFlight: [] })
+    alignment = await alignTo(context, candidate, async () => ({
+      positions: live.processor.positions,
+      lowWatermark: Number.POSITIVE_INFINITY,
+      inFlight: [],
+    }))
   }
   const [here, there] = [live.processor.positions.join(), alignment.positions.join()]
   assert(here === there, 'an aligned candidate has the positions of the live generation', there, here)
   live.processor.forget(Number.POSITIVE_INFINITY)
   await live.checkpoint()
   await candidate.save(true)
+}
+
+/** Again if the candidate needed a ruling, which then stands behind where it was to go. */
+async function alignTo(
+  { live }: ReprocessContext,
+  candidate: Candidate,
+  progress: () => Promise<LiveProgress>,
+): Promise<Alignment> {
+  for (;;) {
+    const alignment = await candidate.align(await progress())
+    const isBehind = (position: number, partition: number) => position > alignment.positions[partition]!
+    if (!live.processor.positions.some(isBehind)) return alignment
+  }
 }
 
 /** Saves both generations while requests go on, so that little is left to save when they are aligned. */

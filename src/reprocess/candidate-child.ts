@@ -10,7 +10,9 @@ import type { CandidateProgress, FollowerHost, LiveProgress } from './follower.t
 import type { GenerationVersion } from './reprocessing.ts'
 import { RpcConnection } from './rpc.ts'
 
-type ChildHost = Pick<FollowerHost, 'liveProgress' | 'changed'>
+export type ChildHost = Pick<FollowerHost, 'liveProgress' | 'changed' | 'report'> & {
+  readonly rule: EngineFunctions['rule']
+}
 
 const childModule = moduleBeside(import.meta.url, 'child-process')
 
@@ -31,6 +33,10 @@ export class CandidateChild implements Candidate {
   #share: number
   #ended: HenceError | undefined
   #each: SummaryOptions['each']
+  /** Settles when the child process is open that took the place of one that ran out of memory. */
+  #restarting: Promise<void> | undefined
+  /** How often it ran out of memory without coming further than before, and how far it had come at most. */
+  readonly #outOfMemory = { times: 0, records: 0 }
 
   static async open(host: ChildHost, options: ChildOptions): Promise<CandidateChild> {
     const candidate = new CandidateChild(host, options)
@@ -67,13 +73,24 @@ export class CandidateChild implements Candidate {
   }
 
   readonly pause = () => this.#call('pause')
-  readonly caughtUp = () => this.#call('caughtUp')
   readonly align = (to: LiveProgress) => this.#call('align', plain(to))
   readonly save = (prune: boolean) => this.#call('save', prune)
   readonly snapshot = (live: GenerationVersion) => this.#call('snapshot', live)
   readonly correctAhead = (...given: Parameters<Candidate['correctAhead']>) =>
     this.#call('correctAhead', ...given)
   readonly correct = (...given: Parameters<Candidate['correct']>) => this.#call('correct', ...given)
+
+  async caughtUp(): Promise<void> {
+    for (;;) {
+      const connection = this.#connection
+      try {
+        return await this.#call('caughtUp')
+      } catch (error) {
+        const isRestarting = this.#connection !== undefined && this.#connection !== connection
+        if (this.#ended || !isRestarting) throw error
+      }
+    }
+  }
 
   async compare({ samples, each }: SummaryOptions): Promise<DiffSummary> {
     let thrown: { readonly error: unknown } | undefined
@@ -137,6 +154,8 @@ export class CandidateChild implements Candidate {
     this.#exited = exited.promise
     const local: EngineFunctions = {
       liveProgress: async (beyond) => plain(await this.#host.liveProgress(beyond)),
+      rule: (partition, ruling) => this.#host.rule(partition, ruling),
+      report: (report) => this.#host.report(report),
       reportProgress: (progress) => {
         // A message of a child that has exited may still arrive.
         if (this.#connection === connection) this.#setProgress(progress)
@@ -167,18 +186,22 @@ export class CandidateChild implements Candidate {
       )
       child.kill('SIGKILL')
     }, tickMs).unref()
-    const onExit = (why: string) => {
+    const onExit = (why: string, isOutOfMemory = false) => {
       clearInterval(watchdog)
       exited.resolve()
-      this.#lost(connection, why)
+      this.#lost(connection, why, isOutOfMemory)
     }
     child.on('error', (error) => {
       // Without a pid it was never started, and no exit event follows.
       if (child.pid === undefined) onExit(error.message)
     })
     child.on('exit', (code, signal) => {
-      onExit(signal === null ? `it exited with code ${code}` : `it was killed by ${signal}`)
+      const why = signal === null ? `it exited with code ${code}` : `it was killed by ${signal}`
+      // So V8 ends a process without memory.
+      onExit(why, signal === 'SIGABRT' || code === 134)
     })
+    // This process must not end for want of work before it knows why the child did.
+    child.on('disconnect', () => child.ref())
     child.unref()
     try {
       await this.#call('open', options)
@@ -200,6 +223,10 @@ export class CandidateChild implements Candidate {
     const connection = this.#connection
     if (this.#ended) throw this.#ended
     if (connection === undefined) throw this.#failure()
+    if (this.#restarting && name !== 'open') {
+      await this.#restarting
+      return this.#call(name, ...values)
+    }
     // Keeps this process alive while somebody awaits a reply.
     this.#child?.channel?.ref()
     try {
@@ -223,7 +250,7 @@ export class CandidateChild implements Candidate {
     if (progress.state !== before.state) this.#host.changed()
   }
 
-  #lost(connection: RpcConnection<ChildFunctions>, why: string): void {
+  #lost(connection: RpcConnection<ChildFunctions>, why: string, isOutOfMemory = false): void {
     if (this.#connection !== connection) return
     this.#connection = undefined
     this.#child = undefined
@@ -233,7 +260,29 @@ export class CandidateChild implements Candidate {
         'kept, and requests are served as before; `hence reprocess resume` continues from there.',
     )
     connection.lose(this.#ended ?? error)
-    this.#fail(error)
+    if (isOutOfMemory && !this.#ended && this.#mayRestart()) {
+      this.#host.report({
+        level: 'warning',
+        code: error.code,
+        message: `${error.message} It is started again.`,
+      })
+      const options = { ...this.#options, anew: false, share: this.#share, paused: false }
+      // The next to die, or the failure to open, is reported in `progress`.
+      this.#restarting = this.#fork(options)
+        .catch(() => {})
+        .finally(() => {
+          this.#restarting = undefined
+        })
+    } else this.#fail(error)
+  }
+
+  /** The record that takes the memory is found, and ruled on, by the fourth process at the latest. */
+  #mayRestart(): boolean {
+    const { records } = this.#progress
+    const before = this.#outOfMemory
+    before.times = records > before.records ? 1 : before.times + 1
+    before.records = Math.max(records, before.records)
+    return before.times <= restartsMax
   }
 
   #fail({ code, message }: HenceError): void {
@@ -253,6 +302,8 @@ export class CandidateChild implements Candidate {
   }
 }
 
+/** How many processes are started after the first that ran out of memory at one place. */
+const restartsMax = 3
 /** How long the child may take to save and exit when it is closed, in milliseconds. */
 const closeMsMax = 10_000
 /** The child sends a message at least every second. After this many ticks without one it counts as hung. */

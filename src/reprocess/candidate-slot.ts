@@ -4,7 +4,7 @@ import { Generation } from '../generation/generation.ts'
 import { baseOf, lineageOf } from '../log/control-history.ts'
 import { recordsBefore } from '../log/partitions.ts'
 import type { Candidate, CandidateOptions } from './candidate.ts'
-import { CandidateChild, canDeriveInChild } from './candidate-child.ts'
+import { CandidateChild, type ChildHost, canDeriveInChild } from './candidate-child.ts'
 import { CandidateInProcess, type InProcessHost } from './candidate-in-process.ts'
 import type { ReprocessContext } from './context.ts'
 import { noCandidate, reprocessFailure } from './errors.ts'
@@ -156,8 +156,9 @@ export class CandidateSlot {
   async #open(options: CandidateOptions): Promise<Candidate> {
     const { generations, host, live } = this.#context
     const directory = this.#childDirectory
-    if (directory === undefined) return CandidateInProcess.open(this.#candidateHost(), options)
-    return CandidateChild.open(this.#candidateHost(), {
+    const candidateHost = this.#candidateHost(options.lineage[0]!)
+    if (directory === undefined) return CandidateInProcess.open(candidateHost, options)
+    return CandidateChild.open(candidateHost, {
       ...options,
       directory,
       engine: process.pid,
@@ -171,7 +172,7 @@ export class CandidateSlot {
     return this.#childDirectory === undefined ? shareInProcess : 1
   }
 
-  #candidateHost(): InProcessHost {
+  #candidateHost(generation: number): InProcessHost & ChildHost {
     const context = this.#context
     const { generations, storage, host } = context
     return {
@@ -188,6 +189,8 @@ export class CandidateSlot {
         return { app, realm, version, store: context.live.store.view() }
       },
       keep: (name, text) => storage.keep(name, text),
+      rule: (partition, ruling) => context.rule(generation, partition, ruling),
+      report: host.report,
       changed: () => void this.save().catch(() => {}),
     }
   }

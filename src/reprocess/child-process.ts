@@ -6,14 +6,17 @@ import { elapsed, systemClock } from '../clock.ts'
 import { comparedCollections } from '../diff/diff.ts'
 import type { DiffSummary } from '../diff/diff-summary.ts'
 import { engineClosed } from '../failure.ts'
+import { deriveApart } from '../generation/apart.ts'
 import { keptCode } from '../generation/codes.ts'
 import { realDisk } from '../log/file-log/disk.ts'
 import { type GrowingLog, openGrowingLog } from '../log/file-log/growing-log.ts'
-import { recordsBefore } from '../log/partitions.ts'
+import { everyPartition, recordsBefore } from '../log/partitions.ts'
 import { printReport } from '../report.ts'
 import { type Program, sandboxed } from '../sandbox/program.ts'
+import type { DerivedAt } from '../sandbox/timed.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import { holdFile } from '../storage/file-lock.ts'
+import { derivingRunName, RunFile } from '../storage/run-file.ts'
 import { States, stateFolder } from '../storage/states.ts'
 import { derivingLock, keep, kept, stillDeriving } from '../storage/storage.ts'
 import { CandidateInProcess, type InProcessHost, type SavedGeneration } from './candidate-in-process.ts'
@@ -37,10 +40,13 @@ let share = 1
 let log: GrowingLog | undefined
 /** In a variable of the module, because a lock that is garbage-collected is released. */
 let lock: ReturnType<typeof holdFile>
+let run: RunFile | undefined
 
 // Ctrl-C reaches the whole process group; only the engine decides when this process exits.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
 process.on('disconnect', () => {
+  // That the engine has ended is no record's fault.
+  run?.close()
   if (candidate === undefined) process.exit()
   // Nothing must delay it, for example a write of LMDB: everything unsaved can be derived again.
   process.kill(process.pid, 'SIGKILL')
@@ -80,6 +86,8 @@ const local: ChildFunctions = {
   close: async () => {
     await candidate?.close(engineClosed())
     candidate = undefined
+    run?.close()
+    run = undefined
   },
 }
 
@@ -122,6 +130,8 @@ async function open(options: ChildOptions): Promise<void> {
     if (tries > 0) await pause(tryMs)
     lock = holdFile(join(directory, derivingLock))
   }
+  run = RunFile.open(directory, derivingRunName)
+  if (options.anew) run.ended()
   const growing = await openGrowingLog(directory)
   log = growing
   let liveRecords = 0
@@ -155,6 +165,10 @@ async function open(options: ChildOptions): Promise<void> {
       return live
     },
     liveRecords: () => liveRecords,
+    async rule(partition, ruling) {
+      growing.grow(await connection.call('rule', partition, ruling))
+    },
+    report: (report) => void connection.call('report', report).catch(() => {}),
     // Live work is in another process, so there is nothing to wait for; with a share below 1 it rests all the
     // same.
     isBusy: () => share < 1,
@@ -165,9 +179,18 @@ async function open(options: ChildOptions): Promise<void> {
     keep: (name, text) => keep(realDisk, directory, name, text),
     changed: reportProgress,
   }
+  const afterDeath = run.died &&
+    !options.anew && {
+      run,
+      async deriveApart(at: DerivedAt) {
+        const { lineage, base: version } = options
+        const ends = await Promise.all(everyPartition(growing).map((partition) => growing.end(partition)))
+        return deriveApart({ directory, lineage, version, ends, at, checked, derivationMs })
+      },
+    }
   // Before it starts it must know how many records there are, or it would count as caught up.
   await host.liveProgress()
-  candidate = await CandidateInProcess.open(host, options)
+  candidate = await CandidateInProcess.open({ ...host, ...(afterDeath && { afterDeath }) }, options)
   setInterval(reportProgress, progressMs)
 }
 

@@ -1,4 +1,6 @@
 import type { DiffSummary } from '../diff/diff-summary.ts'
+import type { Ruling } from '../log/record.ts'
+import type { Report } from '../report.ts'
 import type { Candidate, CandidateOptions } from './candidate.ts'
 import type { CandidateProgress, LiveProgress } from './follower.ts'
 
@@ -37,6 +39,9 @@ export type ChildFunctions = Pick<
 /** Functions that the child process calls in the engine. */
 export type EngineFunctions = {
   liveProgress(beyond: readonly number[] | undefined): Promise<LiveProgress>
+  /** @returns the positions of the live generation, which has applied the ruling */
+  rule(partition: number, ruling: Ruling): Promise<readonly number[]>
+  report(report: Report): void
   reportProgress(progress: CandidateProgress): void
   /** Takes lines of a diff; resolves when there is room for more. */
   takeLines(lines: readonly string[]): Promise<void>

@@ -1,10 +1,13 @@
 import type { Clock } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
 import type { Codes } from '../generation/codes.ts'
+import { mayBeSent } from '../generation/derive-tail.ts'
 import type { Generation, GenerationHost } from '../generation/generation.ts'
-import type { ControlFact } from '../log/control-history.ts'
+import { type ControlFact, wasLiveAt } from '../log/control-history.ts'
 import type { Log } from '../log/log.ts'
-import type { CorrectionRecord } from '../log/record.ts'
+import { type CorrectionRecord, encodeRuling, type Ruling, type RulingRecord } from '../log/record.ts'
+import type { Reporter } from '../report.ts'
+import type { InterruptionCode } from '../sandbox/timed.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { LiveProgress } from './follower.ts'
 import type { GenerationVersion } from './reprocessing.ts'
@@ -29,12 +32,15 @@ export interface ReprocessorHost {
   /** Called in the moment in which another generation becomes live. */
   promoted(): void
   write(partition: number, record: CorrectionRecord, bytes: Buffer): void
+  /** Resolves when the live generation has applied the record, or its append has failed. */
+  written(partition: number, record: RulingRecord, bytes: Buffer): Promise<void>
   /** Resolves when everything written is applied. */
   idle(): Promise<void>
   /** Stops the engine, because continuing could do harm. */
   halt(error: unknown): void
   /** Why the engine is closed or stopped; undefined while it works. */
   closed(): HenceError | undefined
+  readonly report: Reporter
 }
 
 /** The parts of the engine that reprocessing reads and changes. */
@@ -72,6 +78,20 @@ export function reprocessContext(parts: ReprocessParts, host: ReprocessorHost) {
         lowWatermark: host.lowWatermark(),
         inFlight: positions.map((_, target) => processor.waitingFor(target)),
       }
+    },
+    /**
+     * Writes a ruling that a candidate needs. If that fails, the candidate meets the record again.
+     * @returns the positions of the live generation behind it
+     * @throws HenceError `derivation-too-long`, `derivation-too-large`, `derivation-too-deep` (operator) if
+     *   the outcome by the same code may have been sent
+     */
+    async rule(generation: number, partition: number, ruling: Ruling): Promise<readonly number[]> {
+      const { version, offset, code, n, kind, type, key } = ruling
+      const at = { partition, offset }
+      if (wasLiveAt(context.history, at, generation, version))
+        throw mayBeSent({ code: code as InterruptionCode, at, derivation: { n: n!, kind, type, key } })
+      await host.written(partition, { kind: 'ruling', generation, ruling }, encodeRuling(ruling, generation))
+      return [...context.live.processor.positions]
     },
   }
   return context

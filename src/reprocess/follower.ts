@@ -1,12 +1,15 @@
 import { elapsed } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
+import { deriveTail, type TailHost } from '../generation/derive-tail.ts'
 import type { Generation } from '../generation/generation.ts'
 import type { Log } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
+import type { Ruling } from '../log/record.ts'
 import { type Applied, failuresOf, type RecordedFailure } from '../processor/applied.ts'
 import type { RecordedEvent } from '../processor/event-order.ts'
-import { replay } from '../processor/replay.ts'
+import type { ReplayOptions } from '../processor/replay.ts'
+import type { Reporter } from '../report.ts'
 import { candidatePaused, reprocessFailure } from './errors.ts'
 import { type Foreground, Pace } from './pace.ts'
 
@@ -41,6 +44,15 @@ export interface FollowerHost extends Foreground {
   readonly checkpointRows: number
   /** Called when the state in `progress` has changed, so that the change can be stored. */
   changed(): void
+  /**
+   * Writes a ruling to the log, which then reads it.
+   * @throws HenceError `derivation-too-long`, `derivation-too-large`, `derivation-too-deep` (operator) if the
+   *   outcome by the same code may have been sent
+   */
+  rule(partition: number, ruling: Ruling): Promise<unknown>
+  readonly report: Reporter
+  /** Set if a process died while it derived the candidate. */
+  readonly afterDeath?: Pick<TailHost, 'run' | 'deriveApart'> | undefined
 }
 
 /** How far the live generation has come, at one moment. */
@@ -76,6 +88,7 @@ export class Follower {
   /** Why it has ended for good. */
   #ended: HenceError | undefined
   #wake: (() => void) | undefined
+  #afterDeath: FollowerHost['afterDeath']
 
   constructor(
     generation: Generation,
@@ -84,6 +97,7 @@ export class Follower {
   ) {
     this.#generation = generation
     this.#host = host
+    this.#afterDeath = host.afterDeath
     this.#pace = new Pace(host, options.share)
     this.#state = options.paused ? 'paused' : 'deriving'
     this.#checkpointer = new Checkpointer(() => generation, {
@@ -160,16 +174,37 @@ export class Follower {
    * Applies exactly what the live generation, which is quiesced, has applied. Messages that are still in
    * flight afterwards belong behind records to come, which may have the log time of the last record.
    */
-  async align({ positions, lowWatermark, inFlight }: LiveProgress): Promise<void> {
+  async align(live: LiveProgress): Promise<void> {
     await this.stop()
-    this.#noteRecorded(inFlight)
-    await replay(this.#host.log, this.#generation, {
-      ends: positions,
-      frontier: lowWatermark,
+    await this.#derive(live, {
       pause: () => this.#checkpointer.saveIfDue(),
-      applied: this.#countFailures,
+      stops: () => this.#ended !== undefined,
     })
     await this.#checkpointer.saving
+  }
+
+  /** Applies what the live generation has applied. */
+  async #derive(
+    { positions, lowWatermark: frontier, inFlight }: LiveProgress,
+    { atOnce, ...options }: Pick<TailHost, 'pause' | 'stops'> & Pick<ReplayOptions, 'atOnce'>,
+  ): Promise<void> {
+    const { log, report, rule } = this.#host
+    const generation = this.#generation
+    const reloaded = () => this.#noteRecorded(inFlight)
+    const host: TailHost = {
+      ...{ log, report, passOn: this.#countFailures, candidate: { rule, reloaded } },
+      ...{ ...options, ...this.#afterDeath, derived: () => generation },
+    }
+    reloaded()
+    try {
+      const until = { ends: positions, frontier, ...(atOnce && { atOnce }) }
+      await deriveTail(host, { decided: positions.map(() => 0), until })
+      if (!options.stops()) this.#afterDeath = undefined
+    } catch (error) {
+      // So that it can go on, or be saved, when its memory was interrupted.
+      if (generation.state.isAbandoned) await generation.reload()
+      throw error
+    }
   }
 
   /** Ends it for good: pending and later calls of `caughtUp` reject with this reason. */
@@ -185,15 +220,12 @@ export class Follower {
     try {
       let live = await this.#orStopped(this.#host.liveProgress())
       while (live !== undefined) {
-        const { positions, lowWatermark, inFlight } = live
-        this.#noteRecorded(inFlight)
+        const { positions } = live
         this.#pace.begin()
         this.#measured ??= this.#measurement()
-        await replay(this.#host.log, this.#generation, {
-          ends: positions,
-          frontier: lowWatermark,
+        await this.#derive(live, {
           atOnce: recordsAtOnce,
-          applied: this.#countFailures,
+          stops: () => this.#isStopping,
           pause: () => {
             if (this.#isStopping) return Promise.resolve('stop')
             const saving = this.#checkpointer.saveIfDue()

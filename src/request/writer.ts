@@ -7,6 +7,8 @@ import type { LogRecord } from '../log/record.ts'
 export interface OutgoingRecord {
   readonly record: LogRecord
   readonly bytes: Buffer
+  /** Called when it is applied, or its append has failed. */
+  readonly done?: () => void
 }
 
 export interface Append {

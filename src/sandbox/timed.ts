@@ -11,6 +11,14 @@ export interface Interrupted {
   readonly key: string
 }
 
+/** Where a message that is derived stands in the log. */
+export interface DerivedAt {
+  readonly partition: number
+  readonly offset: number
+  /** Names a message that has no place of its own, and comes before that record: see `Ruling`. */
+  readonly between?: string | undefined
+}
+
 /** Describes a derivation, as it stands now: the key of a request is known only while it is derived. */
 export function interrupted({ kind, type, key }: Omit<Interrupted, 'n'>, n: number): Interrupted {
   return { n, kind, type, key }
@@ -28,7 +36,7 @@ export class Interruption extends Error {
   /** How long the derivation had taken, in milliseconds. */
   ms = 0
   /** The position of the record; the processor adds it. */
-  at: { readonly partition: number; readonly offset: number } | undefined
+  at: DerivedAt | undefined
 
   constructor(code: InterruptionCode, derivation?: Interrupted) {
     super(`A derivation was interrupted: ${code}.`)

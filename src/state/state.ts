@@ -176,6 +176,10 @@ export class State {
     this.#isAbandoned = true
   }
 
+  get isAbandoned(): boolean {
+    return this.#isAbandoned
+  }
+
   /** Waits for a checkpoint under way, then closes the store. Unsaved changes can be derived from the log. */
   async close(): Promise<void> {
     await this.#writing?.catch(() => {})

@@ -5,12 +5,16 @@ import { dirname, join } from 'node:path'
 interface Suspect {
   readonly partition: number
   readonly offset: number
+  /** Names a message that comes before that record; see `Ruling`. */
+  readonly between?: string | undefined
   /** How many processes in a row began to derive it and did not get to its end. */
   readonly begun: number
 }
 
 /** The name of the file in a data directory. */
 const runName = 'state/run.json'
+/** The same for the process that derives a candidate generation. */
+export const derivingRunName = 'state/deriving.json'
 
 /**
  * A file that exists while a process has the directory open, so that the next process knows whether this one
@@ -24,10 +28,10 @@ export class RunFile {
   readonly #suspect: Suspect | undefined
   readonly #file: number
 
-  static open(directory: string): RunFile {
-    const path = join(directory, runName)
+  static open(directory: string, name: string = runName): RunFile {
+    const path = join(directory, name)
     fs.mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-    const before = readSuspect(directory)
+    const before = readSuspect(directory, name)
     return new RunFile(path, before !== 'none', before === 'none' ? undefined : before)
   }
 
@@ -40,14 +44,14 @@ export class RunFile {
   }
 
   /**
-   * Notes that this process begins to derive a record. Returns how many processes have begun, this one
+   * Notes that this process begins to derive a message. Returns how many processes have begun, this one
    * included.
    */
-  begins(partition: number, offset: number): number {
+  begins({ partition, offset, between }: Omit<Suspect, 'begun'>): number {
     const before = this.#suspect
-    const isSame = before?.partition === partition && before.offset === offset
+    const isSame = before?.partition === partition && before.offset === offset && before.between === between
     const begun = isSame ? before.begun + 1 : 1
-    this.#write({ partition, offset, begun })
+    this.#write({ partition, offset, begun, between })
     return begun
   }
 
@@ -64,22 +68,22 @@ export class RunFile {
 
   #write(content: object): void {
     // Always of the same length, so that one write replaces all of it.
-    fs.writeSync(this.#file, JSON.stringify(content).padEnd(96), 0)
+    fs.writeSync(this.#file, JSON.stringify(content).padEnd(144), 0)
   }
 }
 
 /** The record that a process was deriving when it died; undefined if there was none; `none` if no process died. */
-export function readSuspect(directory: string): Suspect | undefined | 'none' {
+export function readSuspect(directory: string, name: string = runName): Suspect | undefined | 'none' {
   let text: string
   try {
-    text = fs.readFileSync(join(directory, runName), 'utf8')
+    text = fs.readFileSync(join(directory, name), 'utf8')
   } catch {
     return 'none'
   }
   try {
-    const { partition, offset, begun } = JSON.parse(text) as Partial<Suspect>
+    const { partition, offset, begun, between } = JSON.parse(text) as Partial<Suspect>
     const isWhole = [partition, offset, begun].every((each) => Number.isSafeInteger(each))
-    return isWhole ? { partition: partition!, offset: offset!, begun: begun! } : undefined
+    return isWhole ? { partition: partition!, offset: offset!, begun: begun!, between } : undefined
   } catch {
     return undefined
   }

@@ -69,6 +69,7 @@ export const derivingLock = 'state/deriving.lock'
  *   reserve           space that a start on a full disk uses
  *   log/              the truth; see docs/reference/log-format.md
  *   state/run.json    exists while a process has the directory open; see `RunFile`
+ *   state/deriving.json  the same of the process that derives a candidate
  *   state/tries       the tries of effects that wait; see `TryFile`
  *   state/N/          derived by generation N; may be removed while no process runs
  *   state/view.…/     the rows of a view, likewise; state/views.json says which of them answer

@@ -158,7 +158,7 @@ test('no file is imported by nothing', () => {
     'testing/index.ts',
     // Started as processes and as a thread.
     'reprocess/child-process.ts',
-    'engine/apart-process.ts',
+    'generation/apart-process.ts',
     'engine/rehearsal-process.ts',
     'state/check-thread.ts',
   ])

@@ -1,18 +1,18 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { assert } from '../assert.ts'
-import { engineClosed, failedKey } from '../failure.ts'
-import type { Generation } from '../generation/generation.ts'
-import type { Log, Position } from '../log/log.ts'
+import { engineClosed, failedKey, type HenceError } from '../failure.ts'
+import type { Log } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
 import { decodeRecord, encodeMark, encodeRuling, type Ruling } from '../log/record.ts'
 import { recordsAt } from '../log/records-at.ts'
 import type { Applied } from '../processor/applied.ts'
 import { positionNumber } from '../processor/event-order.ts'
 import { cannotDerive, decidedTimes, exceeded } from '../processor/limits.ts'
-import { type ReplayLimits, replay } from '../processor/replay.ts'
+import { type ReplayLimits, type ReplayOptions, replay } from '../processor/replay.ts'
 import type { Reporter } from '../report.ts'
-import { Interruption } from '../sandbox/timed.ts'
+import { type DerivedAt, Interruption } from '../sandbox/timed.ts'
 import type { RunFile } from '../storage/run-file.ts'
+import type { Generation } from './generation.ts'
 
 /**
  * A group of records may take 1 / `suspectPart` of the limit for one derivation; then they are derived one by
@@ -23,27 +23,34 @@ const suspectPart = 10
 /** How long a group of records may take, in milliseconds, by the limit for one derivation. */
 export const suspectMs = (derivationMs: number): number => Math.max(1, derivationMs / suspectPart)
 
-/** The parts of an engine that `deriveTail` works with. */
+/** The parts of an engine, or of a candidate, that `deriveTail` works with. */
 export interface TailHost {
   readonly log: Log
-  readonly live: () => Generation
+  readonly derived: () => Generation
   readonly report: Reporter
-  readonly pause: (applied: number) => Promise<unknown> | undefined
+  readonly pause: ReplayOptions['pause']
   /** Whether the process is to end: then no record is tried again, or ruled on. */
   readonly stops: () => boolean
   /** Called with the results of each record that were not passed on before. */
   readonly passOn: (applied: Applied) => void
   /** Names the record at which the process before this one died, and notes each record that this one begins. */
   readonly run?: RunFile | undefined
-  /** Derives up to a record in a separate process; returns the interruption, or undefined if there was none. */
-  readonly deriveApart?: (at: Position) => Promise<Interruption | undefined>
+  /** Derives up to a message in a separate process; returns the interruption, or undefined if there was none. */
+  readonly deriveApart?: ((at: DerivedAt) => Promise<Interruption | undefined>) | undefined
+  /** Of a generation that is not live: nothing of it was passed on before, and another process has the log. */
+  readonly candidate?: {
+    /** Writes a ruling to the log, as far as `log` reads it from then on. */
+    readonly rule: (partition: number, ruling: Ruling) => Promise<unknown>
+    /** Called when the generation has gone back to its last checkpoint. */
+    readonly reloaded: () => void
+  }
 }
 
 /** A record at which this many processes have died is derived in a separate process. */
 const deathsMax = 2
 
 /**
- * Brings the live generation to the end of the log. No record can stop it: a derivation that does not end, or
+ * Brings a generation to the end of the log. No record can stop it: a derivation that does not end, or
  * that overflows the stack, gets a ruling, which is in the log before any result of that record is passed on.
  *
  * At first records are derived in groups that share a limit. When a group exceeds it, or a derivation
@@ -65,11 +72,13 @@ export async function deriveTail(
     readonly interrupted?: Interruption | undefined
     /** Go back to the last checkpoint first. */
     readonly startOver?: boolean
+    /** How far, and how fast. */
+    readonly until?: Pick<ReplayOptions, 'ends' | 'frontier' | 'atOnce'>
   },
 ): Promise<number> {
-  const { log, live } = host
+  const { log, derived } = host
   const { decided } = options
-  const began = recordsBefore(live().processor.positions)
+  const began = recordsBefore(derived().processor.positions)
   const known: Known = { slow: new Map(), examined: new Set(), marks: 0 }
   let { interrupted } = options
   for (let startsOver = options.startOver === true; ; startsOver = true) {
@@ -79,14 +88,18 @@ export async function deriveTail(
       if (host.stops()) throw engineClosed()
       await respond(host, decided, interrupted, known)
     }
-    if (startsOver) await live().reload()
+    if (startsOver) {
+      await derived().reload()
+      host.candidate?.reloaded()
+    }
     if (interrupted !== undefined && host.stops()) throw engineClosed()
     try {
       const isApart = interrupted !== undefined || host.run !== undefined
       const limits = limitsOf(host, decided, isApart ? known : undefined)
       do {
         known.marks = 0
-        await replay(log, live(), {
+        await replay(log, derived(), {
+          ...options.until,
           ...(!startsOver && options.partitions && { partitions: options.partitions }),
           pause: host.pause,
           applied(applied) {
@@ -97,10 +110,10 @@ export async function deriveTail(
         // Marks stand behind the end that the replay knew.
       } while (known.marks > 0)
       host.run?.ended()
-      return recordsBefore(live().processor.positions) - began
+      return recordsBefore(derived().processor.positions) - began
     } catch (error) {
       if (!(error instanceof Interruption)) throw error
-      live().state.abandon()
+      derived().state.abandon()
       interrupted = error
     }
   }
@@ -111,18 +124,18 @@ interface Known {
   /** Those that exceeded the limit of a group, with the time that each may take now, in milliseconds. */
   readonly slow: Map<number, number>
   /** Those at which processes died, and which a separate process has then derived. */
-  readonly examined: Set<number>
+  readonly examined: Set<string>
   /** How many marks this replay has appended. */
   marks: number
 }
 
 /** @param known undefined: records are derived in groups */
 function limitsOf(
-  { log, live, report, run }: TailHost,
+  { log, derived: generation, report, run, candidate }: TailHost,
   decided: readonly number[],
   known: Known | undefined,
 ): ReplayLimits {
-  const { derivationMs } = live()
+  const { derivationMs } = generation()
   const groupMs = (partition: number, offset: number) =>
     offset < decided[partition]! ? decidedTimes * derivationMs : suspectMs(derivationMs)
   if (known === undefined) return { groupMs }
@@ -130,25 +143,27 @@ function limitsOf(
     groupMs,
     apart: {
       from: decided,
-      begins(partition, offset, derivation) {
-        if (run === undefined || derivation !== undefined) return
-        const deaths = run.begins(partition, offset) - 1
-        if (deaths < deathsMax || known.examined.has(positionNumber(partition, offset))) return
+      begins(at) {
+        if (run === undefined) return
+        const deaths = run.begins(at) - 1
+        if (deaths < deathsMax || known.examined.has(JSON.stringify(at))) return
         const suspected = new Interruption('derivation-too-large')
-        suspected.at = { partition, offset }
+        suspected.at = at
         throw suspected
       },
+      dueMs: () => Math.max(firstMs(candidate, derivationMs), ...known.slow.values()),
       recordMs(partition, offset) {
-        const isMarked = live().processor.rulings.isMarked(partition, offset)
-        const least = isMarked ? decidedTimes * derivationMs : suspectMs(derivationMs)
+        // A mark says that the live code ended.
+        const isMarked = !candidate && generation().processor.rulings.isMarked(partition, offset)
+        const least = isMarked ? decidedTimes * derivationMs : firstMs(candidate, derivationMs)
         return Math.max(least, known.slow.get(positionNumber(partition, offset)) ?? 0)
       },
       async derived(partition, offset, ms) {
-        if (ms < suspectMs(derivationMs)) return
+        if (ms < suspectMs(derivationMs) || candidate) return
         const bytes = encodeMark({ offset, ms: Math.round(ms) })
         await log.append(partition, [bytes])
         known.marks++
-        live().processor.rulings.note(partition, bytes)
+        generation().processor.rulings.note(partition, bytes)
         report({
           level: 'warning',
           code: 'derivation-slow',
@@ -161,6 +176,10 @@ function limitsOf(
   }
 }
 
+/** How long a record may take at first, by itself. Nobody waits for a candidate, so no alarm comes first. */
+const firstMs = (candidate: TailHost['candidate'], derivationMs: number): number =>
+  candidate ? derivationMs : suspectMs(derivationMs)
+
 /** Responds to an interruption: gives the record its whole time, or a ruling. */
 async function respond(
   host: TailHost,
@@ -168,8 +187,8 @@ async function respond(
   interrupted: Interruption,
   { slow, examined }: Known,
 ): Promise<void> {
-  const { log, live, report } = host
-  const { derivationMs } = live()
+  const { log, derived, report, candidate } = host
+  const { derivationMs, processor, program, number } = derived()
   const { at } = interrupted
   // Only deriving the records one by one can find out which it was.
   if (at === undefined) return
@@ -182,7 +201,7 @@ async function respond(
       message: `Processes have died at record ${at.partition}:${at.offset}. It is derived in a process of its own.`,
     })
     const found = await host.deriveApart?.(at)
-    examined.add(key)
+    examined.add(JSON.stringify(at))
     if (found === undefined) return
     found.at = at
     if (found.code === 'derivation-too-long') slow.set(key, derivationMs)
@@ -190,28 +209,20 @@ async function respond(
   }
   const { code, derivation } = interruption
   const { partition, offset } = at
-  const { processor, program } = live()
   if (
     offset < decided[partition]! ||
-    (derivation !== undefined && processor.rulings.isMarked(partition, offset))
-  ) {
-    const remedy =
-      code === 'derivation-too-long'
-        ? 'start with a larger `derivationMs`'
-        : 'give Node a larger `--stack-size`'
-    throw cannotDerive(
-      interruption,
-      `Its outcome may have been sent, so nothing rules on it: ${remedy}, or promote code that can derive it.`,
-    )
-  }
+    (!candidate && derivation !== undefined && processor.rulings.isMarked(partition, offset))
+  )
+    throw mayBeSent(interruption)
   const name = `Record ${partition}:${offset}`
-  const given = slow.get(key)
+  const given = slow.get(key) ?? (candidate && derivation && derivationMs)
   // No single derivation took that long: many together did, or Hence's own work on their claims.
   const isOne =
     derivation !== undefined && (code !== 'derivation-too-long' || interruption.ms > 0.9 * derivationMs)
   if (code === 'derivation-too-long' && (given === undefined || !isOne)) {
     const gets = given === undefined ? derivationMs : 2 * given
     slow.set(key, gets)
+    if (candidate) return
     report({
       level: given === undefined ? 'alarm' : 'warning',
       code: 'derivation-slow',
@@ -227,20 +238,34 @@ async function respond(
   const ruling: Ruling = {
     version: program.version,
     offset,
+    ...(at.between !== undefined && { between: at.between }),
     ...derivation,
     code,
     message: messageOf(code, derivationMs),
   }
-  const bytes = encodeRuling(ruling)
-  await log.append(partition, [bytes])
+  if (candidate) await candidate.rule(partition, ruling)
+  else await log.append(partition, [encodeRuling(ruling)])
+  const whose = candidate ? `the code of generation ${number}, which is not live` : 'this version of the code'
   report({
     level: 'alarm',
     code: 'derivation-ruled',
     message:
       `${name} (${type} ${failedKey(derivation.key)}) was ruled on: ${ruling.message} It counts as ` +
-      'failed for this version of the code. Mend the code and promote it: what the record should have ' +
+      `failed for ${whose}. Mend the code and promote it: what the record should have ` +
       'done is then derived and corrected.',
   })
+}
+
+/** The error for a record whose outcome by this code may have been sent. */
+export function mayBeSent(interruption: Pick<Interruption, 'code' | 'at' | 'derivation'>): HenceError {
+  const remedy =
+    interruption.code === 'derivation-too-long'
+      ? 'start with a larger `derivationMs`'
+      : 'give Node a larger `--stack-size`'
+  return cannotDerive(
+    interruption,
+    `Its outcome may have been sent, so nothing rules on it: ${remedy}, or promote code that can derive it.`,
+  )
 }
 
 function messageOf(code: Interruption['code'], derivationMs: number): string {

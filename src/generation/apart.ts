@@ -2,10 +2,8 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { getHeapStatistics } from 'node:v8'
 import { operatorError } from '../failure.ts'
-import type { Generation } from '../generation/generation.ts'
-import type { Position } from '../log/log.ts'
 import { moduleBeside } from '../module-beside.ts'
-import { type Interrupted, Interruption, type InterruptionCode } from '../sandbox/timed.ts'
+import { type DerivedAt, type Interrupted, Interruption, type InterruptionCode } from '../sandbox/timed.ts'
 
 const mainModule = moduleBeside(import.meta.url, 'apart-process')
 
@@ -17,7 +15,7 @@ export interface ApartOptions {
   readonly version: string
   /** By partition: the end of the log. */
   readonly ends: readonly number[]
-  readonly at: Position
+  readonly at: DerivedAt
   readonly derivationMs: number
   readonly checked: boolean
 }
@@ -37,17 +35,13 @@ export type ApartLine =
  * @returns how the derivation of the record was interrupted; undefined if it ended
  * @throws HenceError `derivation-not-examined` (operator) if the process could not get to the record
  */
-export async function deriveApart(
-  live: Generation,
-  options: Omit<ApartOptions, 'derivationMs'>,
-): Promise<Interruption | undefined> {
+export async function deriveApart(options: ApartOptions): Promise<Interruption | undefined> {
   // An application that is bundled into one file has no such module.
   if (!existsSync(mainModule)) return undefined
   const { heap_size_limit } = getHeapStatistics()
-  const given: ApartOptions = { ...options, derivationMs: live.derivationMs }
   const megabytes = Math.max(32, Math.floor(heap_size_limit / 1024 / 1024))
   const execArgv = [...process.execArgv, `--max-old-space-size=${megabytes}`]
-  const { lines, errors } = await runApart(mainModule, given, execArgv)
+  const { lines, errors } = await runApart(mainModule, options, execArgv)
   const last = lines.at(-1) as ApartLine | undefined
   if (last === undefined) throw notExamined(options.at, errors)
   if ('ended' in last) return undefined
@@ -86,7 +80,7 @@ export async function runApart(
   return { lines: whole.map((line) => JSON.parse(line)), errors: errors.trim() }
 }
 
-const notExamined = ({ partition, offset }: Position, errors: string) =>
+const notExamined = ({ partition, offset }: DerivedAt, errors: string) =>
   operatorError(
     'derivation-not-examined',
     `Processes have died at record ${partition}:${offset}, and the process that should derive it by ` +
