@@ -7,6 +7,7 @@ import type { Diff, Promotion, ReprocessStatus } from '../../src/reprocess/repro
 import type { ViolationView } from '../../src/server/operator.ts'
 import type { Problem } from '../../src/server/problem.ts'
 import type { Generations } from '../../src/server/reprocess.ts'
+import type { SeriesView } from '../../src/server/series.ts'
 import type { Me, Status } from '../../src/server/status.ts'
 
 // The server's API as the console uses it; docs/reference/http.md describes it.
@@ -22,6 +23,7 @@ export type {
   Problem,
   Promotion,
   ReprocessStatus,
+  SeriesView,
   Status,
   Story,
   Violation,

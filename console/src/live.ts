@@ -1,6 +1,13 @@
 import { keepPreviousData, useQuery } from '@tanstack/react-query'
-import { useSyncExternalStore } from 'react'
-import { type EffectPage, get, type Me, type Query, type Status, type TablePage } from './api.ts'
+import {
+  type EffectPage,
+  get,
+  type Me,
+  type Query,
+  type SeriesView,
+  type Status,
+  type TablePage,
+} from './api.ts'
 
 // Queries that several pages share. A hidden tab asks for nothing.
 
@@ -11,11 +18,7 @@ export function useMe() {
 export function useStatus() {
   return useQuery({
     queryKey: ['status'],
-    queryFn: async ({ signal }) => {
-      const status = await get<Status>('status', {}, signal)
-      history.add(status)
-      return status
-    },
+    queryFn: ({ signal }) => get<Status>('status', {}, signal),
     refetchInterval: 1_000,
     retry: false,
   })
@@ -61,47 +64,14 @@ export function useEffects(query: Query, options: { everyMs?: number } = {}) {
   })
 }
 
-/** One second of the server, from two of its counters. */
-export interface Sample {
-  readonly at: number
-  readonly perSecond: number
-  readonly accepted: number
-  readonly rejected: number
-  readonly failed: number
-}
-
-const samplesMax = 300
-
-/** The last minutes of the server, for as long as this tab has watched. */
-class History {
-  #samples: readonly Sample[] = []
-  #before: Status | undefined
-  readonly #listeners = new Set<() => void>()
-
-  add(status: Status): void {
-    const before = this.#before
-    this.#before = status
-    if (before === undefined || status.now <= before.now) return
-    const seconds = (status.now - before.now) / 1_000
-    const rate = (name: 'accepted' | 'rejected' | 'failed') =>
-      Math.max(0, status.replies[name] - before.replies[name]) / seconds
-    const [accepted, rejected, failed] = [rate('accepted'), rate('rejected'), rate('failed')]
-    const sample = { at: status.now, perSecond: accepted + rejected + failed, accepted, rejected, failed }
-    this.#samples = [...this.#samples, sample].slice(-samplesMax)
-    for (const listener of this.#listeners) listener()
-  }
-
-  readonly subscribe = (listener: () => void) => {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
-  }
-  readonly samples = () => this.#samples
-}
-
-const history = new History()
-
-export function useHistory(): readonly Sample[] {
-  return useSyncExternalStore(history.subscribe, history.samples)
+/** The last five minutes of the server by second, or its last day by minute. */
+export function useSeries(every: 'second' | 'minute') {
+  return useQuery({
+    queryKey: ['series', every],
+    queryFn: ({ signal }) => get<SeriesView>('series', { every }, signal),
+    refetchInterval: every === 'second' ? 2_000 : 60_000,
+    retry: false,
+  })
 }
 
 /** The duration, in milliseconds, that a share of the submits did not exceed; undefined without any. */

@@ -2,14 +2,29 @@ import 'uplot/dist/uPlot.min.css'
 import { useEffect, useRef } from 'react'
 import uPlot from 'uplot'
 import { decimal, timeOfDay } from './format.ts'
-import type { Sample } from './live.ts'
 
 const height = 150
 
-/** Requests a second over time, by outcome. A canvas says nothing to a screen reader, so a table stands beside it. */
-export default function Plot({ samples }: { samples: readonly Sample[] }) {
+export interface PlotLine {
+  readonly label: string
+  readonly look: 'good' | 'warn' | 'bad' | 'accent'
+  /** Null where there is none. */
+  readonly values: readonly (number | null)[]
+}
+
+interface PlotProps {
+  readonly caption: string
+  /** Milliseconds since 1970. */
+  readonly at: readonly number[]
+  readonly lines: readonly PlotLine[]
+}
+
+/** Lines over time. A canvas says nothing to a screen reader, so a table stands beside it. */
+export default function Plot({ caption, at, lines }: PlotProps) {
+  const looks = lines.map(({ look }) => look).join()
   const frame = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot>(undefined)
+  const shown = useRef<uPlot.AlignedData>([[]])
   useEffect(() => {
     const element = frame.current!
     const colour = (name: string) => getComputedStyle(element).getPropertyValue(name).trim()
@@ -32,14 +47,14 @@ export default function Plot({ samples }: { samples: readonly Sample[] }) {
           height,
           legend: { show: false },
           cursor: { show: false },
-          series: [{}, line('accepted', '--good'), line('rejected', '--warn'), line('failed', '--bad')],
+          series: [{}, ...looks.split(',').map((look) => line(look, `--${look}`))],
           axes: [
             {
               ...axis,
               size: 26,
               space: 90,
               // A second is the least step, so no label appears twice.
-              incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600],
+              incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 14_400, 21_600],
               font: '11px system-ui',
               values: (_, at) => at.map((s) => timeOfDay(s * 1_000)),
             },
@@ -47,7 +62,7 @@ export default function Plot({ samples }: { samples: readonly Sample[] }) {
           ],
           scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] } },
         },
-        [[], [], [], []],
+        shown.current,
         element,
       )
     }
@@ -66,47 +81,49 @@ export default function Plot({ samples }: { samples: readonly Sample[] }) {
       plot.current?.destroy()
       plot.current = undefined
     }
-  }, [])
+  }, [looks])
   useEffect(() => {
-    plot.current?.setData([
-      samples.map(({ at }) => at / 1_000),
-      samples.map(({ accepted }) => accepted),
-      samples.map(({ rejected }) => rejected),
-      samples.map(({ failed }) => failed),
-    ])
-  }, [samples])
+    shown.current = [at.map((ms) => ms / 1_000), ...lines.map(({ values }) => [...values])]
+    plot.current?.setData(shown.current)
+  }, [at, lines])
   return (
     <figure className="plot">
       <div ref={frame} className="plot-frame" aria-hidden="true" />
       <figcaption className="legend" aria-hidden="true">
-        <span className="key good">accepted</span>
-        <span className="key warn">rejected</span>
-        <span className="key bad">failed</span>
+        {lines.map(({ label, look }) => (
+          <span key={label} className={`key ${look}`}>
+            {label}
+          </span>
+        ))}
       </figcaption>
-      <table className="sr">
-        <caption>Requests a second by outcome, the newest first</caption>
-        <thead>
-          <tr>
-            <th scope="col">Time</th>
-            <th scope="col">Accepted</th>
-            <th scope="col">Rejected</th>
-            <th scope="col">Failed</th>
-          </tr>
-        </thead>
-        <tbody>
-          {samples
-            .slice(-20)
-            .reverse()
-            .map(({ at, accepted, rejected, failed }) => (
-              <tr key={at}>
-                <td>{timeOfDay(at)}</td>
-                <td>{decimal(accepted)}</td>
-                <td>{decimal(rejected)}</td>
-                <td>{decimal(failed)}</td>
-              </tr>
-            ))}
-        </tbody>
-      </table>
+      <div className="sr">
+        <table>
+          <caption>{caption}, the newest first</caption>
+          <thead>
+            <tr>
+              <th scope="col">Time</th>
+              {lines.map(({ label }) => (
+                <th key={label} scope="col">
+                  {label}
+                </th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            {[...at.keys()]
+              .slice(-20)
+              .reverse()
+              .map((i) => (
+                <tr key={at[i]}>
+                  <td>{timeOfDay(at[i]!)}</td>
+                  {lines.map(({ label, values }) => (
+                    <td key={label}>{values[i] == null ? 'none' : decimal(values[i])}</td>
+                  ))}
+                </tr>
+              ))}
+          </tbody>
+        </table>
+      </div>
     </figure>
   )
 }

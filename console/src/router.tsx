@@ -31,7 +31,11 @@ const search =
 const root = createRootRoute({ component: Shell, notFoundComponent: NothingHere })
 const view = <P extends string>(path: P) => ({ getParentRoute: () => root, path })
 
-export const overviewRoute = createRoute({ ...view('/'), component: Overview })
+export const overviewRoute = createRoute({
+  ...view('/'),
+  component: Overview,
+  validateSearch: search({ range: oneOf('day') }),
+})
 export const logRoute = createRoute({
   ...view('/log'),
   component: lazyRouteComponent(() => import('./pages/log.tsx'), 'Log'),

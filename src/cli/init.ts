@@ -37,6 +37,8 @@ export function initCommand() {
 
 async function write(template: string, folder: string): Promise<string[]> {
   const files: string[] = []
+  await copyFile(join(templates, 'AGENTS.md'), join(folder, 'AGENTS.md'))
+  files.push('AGENTS.md')
   for (const name of (await readdir(template)).sort()) {
     const target = renamed[name] ?? name
     if (target === 'package.json') await writePackage(join(template, name), folder)

@@ -25,6 +25,9 @@ export class Metrics {
   readonly #durations = new Array<number>(buckets.length + 1).fill(0)
   #seconds = 0
 
+  /** Called when a request arrives, before it is counted. */
+  arriving: () => void = () => {}
+
   count(route: CountedRoute, status: number): void {
     const counts = this.#responses.get(route) ?? new Map<number, number>()
     counts.set(status, (counts.get(status) ?? 0) + 1)

@@ -95,6 +95,7 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/log/0:99', allowed: ['reader', 'admin'], answered: 404 },
   ],
   'GET /status': [{ path: '/status', allowed: ['operator', 'admin'] }],
+  'GET /series': [{ path: '/series?every=minute', allowed: ['operator', 'admin'] }],
   'GET /me': [{ path: '/me', allowed: 'all known' }],
   'GET /console': [{ path: '/console', allowed: 'all', answered: 308 }],
   // Whether it was built or not, nobody needs a permission.

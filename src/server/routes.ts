@@ -14,6 +14,7 @@ import { openApi } from './openapi.ts'
 import { operatorRoutes } from './operator.ts'
 import { reprocessRoutes } from './reprocess.ts'
 import { type Header, type Route, route } from './route.ts'
+import { seriesRoute } from './series.ts'
 import type { Serving } from './serving.ts'
 import { ageMax } from './standby.ts'
 import { me, status } from './status.ts'
@@ -131,6 +132,7 @@ function serverRoutes(
       json: object({}),
       handle: async ({ request }) => jsonAnswer(request, await status(serving, metrics)),
     }),
+    seriesRoute(serving, metrics),
     route('GET /me', 'known', 'me', 'Who the caller is, and what the app has', {
       json: object({}),
       standby: true,

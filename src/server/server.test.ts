@@ -519,6 +519,7 @@ test('the OpenAPI document has the schemas of the app', async (t) => {
     '/requests/write',
     '/requests/{id}',
     '/requests/{id}/receipt',
+    '/series',
     '/status',
     '/tables/hence.victims',
     '/tables/hence.victims/{key0}/{key1}/{key2}',

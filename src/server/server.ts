@@ -167,6 +167,7 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
   }
   const counted = async (route: Route, handle: () => Promise<Answer>): Promise<Answer> => {
     activity.begin()
+    metrics.arriving()
     const answered = await handle()
       .catch(refusal)
       .finally(() => activity.end())

@@ -36,7 +36,10 @@ interface HouseOptions extends Partial<ServerOptions> {
 
 const { airline } = appsOf<typeof made>(import.meta.resolve('../../examples/airline/airline.ts'))
 
-export async function consoleHouse(t: TestContext, options: HouseOptions = {}): Promise<ConsoleHouse> {
+export async function consoleHouse(
+  t: Pick<TestContext, 'after'>,
+  options: HouseOptions = {},
+): Promise<ConsoleHouse> {
   const { flights = 6, candidate = false, data, ...serving } = options
   const engine = await createEngine<Airline>({
     app: import.meta.resolve('../../examples/airline/reviewed.ts'),

@@ -11,6 +11,7 @@ import { crashAt } from '../crash-points.ts'
 import { freePort } from '../free-port.ts'
 import { openChromium } from './chromium.ts'
 import { watchedTab } from './console-house.ts'
+import { consoleBlocks, typeCommands } from './typed-commands.ts'
 
 // A new user installs the published package, makes an app in an empty folder, tests it, and runs it. The
 // package comes from a tarball made here, its dependencies from the registry.
@@ -85,7 +86,14 @@ test('npm install, hence init, npm install && npm test && npm start', { timeout:
   const shop = join(home, 'My Shop')
   const { stdout } = await run(hence, ['init', shop, '--json'], { env })
   const { files } = JSON.parse(stdout)
-  assert.deepEqual(files.toSorted(), ['.gitignore', 'README.md', 'package.json', 'shop.test.ts', 'shop.ts'])
+  assert.deepEqual(files.toSorted(), [
+    '.gitignore',
+    'AGENTS.md',
+    'README.md',
+    'package.json',
+    'shop.test.ts',
+    'shop.ts',
+  ])
   assert.deepEqual((await readdir(shop)).sort(), files.toSorted())
   assert.ok((await readFile(join(shop, 'README.md'), 'utf8')).split('\n').length <= 13, 'ten lines or so')
   await assert.rejects(run(hence, ['init', shop], { env }), (error: { code: number; stderr: string }) => {
@@ -180,16 +188,10 @@ test(crashAt('log sealed', 'the first five minutes, word for word'), { timeout: 
     await line(/listens on/)
     return { running, line }
   }
-  const blocks = [...page.matchAll(/^```console\n(.*?)^```$/gms)].map(([, block]) => block!)
+  const blocks = [...consoleBlocks(page)]
   /** Types the commands of the next block, and compares what they print. */
-  const terminal = async () => {
-    for (const [, command, output] of blocks.shift()!.matchAll(/^\$ (.*)\n((?:(?!\$ ).*\n)*)/gm)) {
-      const typed = command!.replace('http://127.0.0.1:4362', url)
-      const { stdout } = await run('sh', ['-c', typed], { cwd, env: own })
-      const pattern = output!.split('…').map((part) => part.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'))
-      assert.match(stdout, new RegExp(`^${pattern.join('[^]*?')}$`), command!)
-    }
-  }
+  const terminal = () =>
+    typeCommands(blocks.shift()!.replaceAll('http://127.0.0.1:4362', url), { cwd, env: own })
 
   let { running, line } = await start()
   t.after(async () => {

@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { promisify } from 'node:util'
 import { started } from '../hence-process.ts'
+import { consoleBlocks, shellWith, typeCommands } from './typed-commands.ts'
 
 // The tutorial's commands print the output that it shows; its files are those that `hence init` writes.
 
-const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
 
 test('the commands of the tutorial print the output that it shows', async (t) => {
@@ -18,24 +16,12 @@ test('the commands of the tutorial print the output that it shows', async (t) =>
   t.after(() => rm(home, { recursive: true, force: true }))
   const app = join(home, 'shop.ts')
   await copyFile(join(root, 'template/shop/shop.ts'), app)
-  // A replacement for npx that runs the command from its sources.
-  const npx = `#!/bin/sh\nshift\nexec "${process.execPath}" -C hence-source "${join(root, 'src/cli/main.ts')}" "$@"\n`
-  await writeFile(join(home, 'npx'), npx)
-  await chmod(join(home, 'npx'), 0o755)
   const server = await started([app, '--data', join(home, 'data')])
   t.after(() => server.stop())
-  const env = { ...process.env, HENCE_URL: server.url, PATH: `${home}${delimiter}${process.env['PATH']}` }
+  const env = await shellWith(home, server.url)
 
   let count = 0
-  for (const [, block] of page.matchAll(/^```console\n(.*?)^```$/gms)) {
-    for (const [, command, output] of block!.matchAll(/^\$ (.*)\n((?:(?!\$ ).*\n)*)/gm)) {
-      const { stdout } = await run('sh', ['-c', command!], { env })
-      // An ellipsis stands for text that differs from run to run.
-      const pattern = output!.split('…').map((part) => part.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&'))
-      assert.match(stdout, new RegExp(`^${pattern.join('[^\\n]*?')}$`), command!)
-      count++
-    }
-  }
+  for (const block of consoleBlocks(page)) count += await typeCommands(block, { env })
   assert.equal(count, 7)
 })
 
@@ -45,4 +31,24 @@ test('the files of the tutorial are those of the template', async () => {
     const shown = page.split(`\`\`\`ts ${name}\n`)[1]?.split('```')[0]
     assert.equal(shown, await readFile(join(root, 'template/shop', name), 'utf8'))
   }
+})
+
+test('the commands of the skill for coding agents print the output that it shows', async (t) => {
+  const page = await readFile(join(root, 'docs/skill/SKILL.md'), 'utf8')
+  await mkdir(join(root, 'data'), { recursive: true })
+  const home = await mkdtemp(join(root, 'data/skill-'))
+  t.after(() => rm(home, { recursive: true, force: true }))
+  const app = join(home, 'poll.ts')
+  const code = page.split('```ts poll.ts\n')[1]!.split('```')[0]!
+  await writeFile(app, code)
+  const server = await started([app, '--data', join(home, 'data')])
+  t.after(() => server.stop())
+  const options = { cwd: home, env: await shellWith(home, server.url) }
+  const [look, change, ...rest] = consoleBlocks(page.replaceAll('http://127.0.0.1:4362', server.url))
+  await typeCommands(look!, options)
+  const [, from, to] = /replace `(.+?)` with `(.+?)`/.exec(page)!
+  assert.ok(code.includes(from!))
+  await writeFile(app, code.replace(from!, to!))
+  await typeCommands(change!, options)
+  for (const block of rest) await typeCommands(block, options)
 })

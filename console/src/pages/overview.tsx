@@ -1,12 +1,22 @@
 import { keepPreviousData, useQueries, useQuery } from '@tanstack/react-query'
-import { Link } from '@tanstack/react-router'
-import { lazy, Suspense, useState } from 'react'
-import { type Generations, get, type LogPage, type LogRecord, Refused, type Status } from '../api.ts'
+import { getRouteApi, Link } from '@tanstack/react-router'
+import { lazy, Suspense, useMemo, useState } from 'react'
+import {
+  type Generations,
+  get,
+  type LogPage,
+  type LogRecord,
+  Refused,
+  type SeriesView,
+  type Status,
+} from '../api.ts'
 import { bounded, brief, count, decimal, exactTime, fullTime, minuteTime, span } from '../format.ts'
-import { quantile, useDeadEffects, useHistory, useMe, useOpenViolations, useStatus } from '../live.ts'
+import { quantile, useDeadEffects, useMe, useOpenViolations, useSeries, useStatus } from '../live.ts'
 import { Commands, Empty, Outcome, RecordLink, RequestLink, Vital } from '../parts.tsx'
+import type { PlotLine } from '../plot.tsx'
 import { Page, Problem } from '../shell.tsx'
 
+const route = getRouteApi('/')
 const Plot = lazy(() => import('../plot.tsx'))
 
 export function Overview() {
@@ -37,18 +47,19 @@ function Refusal({ error }: { error: Error }) {
 }
 
 function Vitals({ status }: { status: Status }) {
-  const samples = useHistory()
+  const { data: series } = useSeries('second')
   const { replies, submits, now } = status
   const decided = replies.accepted + replies.rejected + replies.failed
   const share = (n: number) => (decided === 0 ? '–' : `${decimal((100 * n) / decided)} %`)
-  const recent = samples.slice(-5)
-  const perSecond = recent.reduce((sum, sample) => sum + sample.perSecond, 0) / Math.max(1, recent.length)
+  const { at = [], accepted = [], rejected = [], failed = [] } = series ?? {}
+  const recent = [...at.keys()].slice(-5)
+  const ofRecent = recent.reduce((sum, i) => sum + accepted[i]! + rejected[i]! + failed[i]!, 0)
   const ago = (at: number | undefined) => (at === undefined ? undefined : `${span(now - at)} ago`)
   return (
     <dl className="vitals">
       <Vital
         name="Requests / s"
-        value={recent.length === 0 ? '–' : decimal(perSecond)}
+        value={recent.length === 0 ? '–' : decimal(ofRecent / recent.length)}
         more="last 5 seconds"
       />
       <Vital
@@ -130,17 +141,60 @@ function NeedsYou({ now }: { now: number }) {
 }
 
 function Throughput() {
-  const samples = useHistory()
+  const { range } = route.useSearch()
+  const every = range === 'day' ? 'minute' : 'second'
+  const { data } = useSeries(every)
+  const [requests, durations] = useMemo(() => (data ? linesOf(data) : [[], []]), [data])
+  const at = data?.at ?? []
+  const plot = (caption: string, lines: readonly PlotLine[]) => (
+    <Suspense fallback={<div className="plot-space" />}>
+      {at.length < 2 ? <div className="plot-space" /> : <Plot caption={caption} at={at} lines={lines} />}
+    </Suspense>
+  )
   return (
-    <section aria-labelledby="throughput">
-      <h2 id="throughput">
-        Requests a second <span className="quiet">since this tab was opened</span>
-      </h2>
-      <Suspense fallback={<div className="plot-space" />}>
-        {samples.length < 2 ? <div className="plot-space" /> : <Plot samples={samples} />}
-      </Suspense>
+    <section aria-label="Requests over time">
+      <nav className="tabs" aria-label="Time">
+        {(['minutes', 'day'] as const).map((each) => (
+          <Link
+            key={each}
+            from="/"
+            to="/"
+            search={each === 'day' ? { range: each } : {}}
+            className={(range === 'day') === (each === 'day') ? 'current' : ''}
+          >
+            {each === 'day' ? 'Last day' : 'Last 5 minutes'}
+          </Link>
+        ))}
+      </nav>
+      <div className="plots">
+        <div>
+          <h2>Requests a second</h2>
+          {plot('Requests a second by outcome', requests)}
+        </div>
+        <div>
+          <h2>
+            Milliseconds <span className="quiet">of single requests over HTTP, at most</span>
+          </h2>
+          {plot('Milliseconds that single requests over HTTP took', durations)}
+        </div>
+      </div>
     </section>
   )
+}
+
+function linesOf(series: SeriesView): readonly [PlotLine[], PlotLine[]] {
+  const { everyMs, accepted, rejected, failed, p50Ms, p99Ms } = series
+  const rate = (counts: readonly number[]) => counts.map((n) => (n * 1_000) / everyMs)
+  const requests: PlotLine[] = [
+    { label: 'accepted', look: 'good', values: rate(accepted) },
+    { label: 'rejected', look: 'warn', values: rate(rejected) },
+    { label: 'failed', look: 'bad', values: rate(failed) },
+  ]
+  const durations: PlotLine[] = [
+    { label: 'p50', look: 'accent', values: p50Ms },
+    { label: 'p99', look: 'warn', values: p99Ms },
+  ]
+  return [requests, durations]
 }
 
 function Partitions({ status }: { status: Status }) {

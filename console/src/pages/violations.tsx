@@ -389,32 +389,34 @@ function Victims({ of }: { of: ViolationView['violation'] }) {
   return (
     <>
       <h3>Gave way</h3>
-      <table className="data">
-        <thead>
-          <tr>
-            <th scope="col">Request</th>
-            <th scope="col">Sent by</th>
-            <th scope="col" className="number">
-              Units
-            </th>
-            <th scope="col">State</th>
-          </tr>
-        </thead>
-        <tbody>
-          {of.victims.map(({ requestId, principal, units, state, key }) => (
-            <tr key={`${principal} ${requestId}`}>
-              <td>
-                <RequestLink id={requestId} principal={principal}>
-                  {key}
-                </RequestLink>
-              </td>
-              <td>{principal}</td>
-              <td className="number">{units}</td>
-              <td>{state === 'told' ? 'under way' : state}</td>
+      <div className="scroll-x">
+        <table className="data">
+          <thead>
+            <tr>
+              <th scope="col">Request</th>
+              <th scope="col">Sent by</th>
+              <th scope="col" className="number">
+                Units
+              </th>
+              <th scope="col">State</th>
             </tr>
-          ))}
-        </tbody>
-      </table>
+          </thead>
+          <tbody>
+            {of.victims.map(({ requestId, principal, units, state, key }) => (
+              <tr key={`${principal} ${requestId}`}>
+                <td>
+                  <RequestLink id={requestId} principal={principal}>
+                    {key}
+                  </RequestLink>
+                </td>
+                <td>{principal}</td>
+                <td className="number">{units}</td>
+                <td>{state === 'told' ? 'under way' : state}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
     </>
   )
 }
