@@ -410,9 +410,14 @@ export class RequestPath {
       ...given,
     }
     const count = await deriveTail(host, options)
+    this.#sayDerived()
+    return count
+  }
+
+  /** Says in the log how far it is derived: those that follow it derive no more. */
+  #sayDerived(): void {
     for (const [partition, position] of this.#processor.positions.entries())
       this.#log.derived?.(partition, position)
-    return count
   }
 
   /** Answers the senders of decided requests, and passes on events, effects and changes. */
@@ -650,6 +655,7 @@ export class RequestPath {
       assert(this.#processor.isDrained, 'nothing is in flight between partitions when no writer is busy')
       return await act()
     } finally {
+      this.#sayDerived()
       this.#intake.open()
       this.tick()
     }

@@ -200,6 +200,7 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
       } finally {
         path.stop(why)
       }
+      if (!hadStopped) await this.#storage.release?.()
       await path.checkpointer.saving
       if (!hadStopped) await path.live.checkpoint()
     } catch (error) {

@@ -7,8 +7,11 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { createEngine, type Engine, type EngineOptions, HenceError, type Standby } from 'hence'
 import { server } from 'hence/server'
 import { CarrierStore, memoryCarrier } from '../../src/testing/memory-carrier.ts'
+import type poison from '../../test/apps/poison.ts'
 import type sales from '../../test/apps/sales.ts'
+import type { Carrier } from '../log/carrier.ts'
 
+type Poison = typeof poison
 type Sales = typeof sales
 
 test('a standby answers reads, says how old they are, and takes over', async (t) => {
@@ -61,11 +64,12 @@ test('a standby answers reads, says how old they are, and takes over', async (t)
   await assert.rejects(reads.get('orders', ['x'], { after: 'no-token' }), { code: 'token-unknown' })
 
   // Rules and permissions hold as they do elsewhere.
+  const rights: Record<string, 'read' | 'operate'> = { reader: 'read', operator: 'operate' }
   const web = server(reads, {
     report: () => {},
     authenticate: ({ headers }) => {
       const principal = headers.get('x-user') ?? ''
-      return { principal, permissions: principal === 'reader' ? ['read'] : ['submit'] }
+      return { principal, permissions: [rights[principal] ?? 'submit'] }
     },
   })
   const ask = async (method: string, path: string, headers: Record<string, string> = {}) => {
@@ -81,6 +85,10 @@ test('a standby answers reads, says how old they are, and takes over', async (t)
   assert.equal((await ask('GET', '/tables/by-sku/sku-3', { 'x-user': 'sender' })).status, 200)
   const exact = { 'x-user': 'reader', 'hence-age-max': '0' }
   const post = { 'x-user': 'sender', 'idempotency-key': '"r-new"', 'content-type': 'application/json' }
+  const metrics = (await ask('GET', '/metrics', { 'x-user': 'operator' })).text
+  assert.match(metrics, /^hence_records_applied\{partition="0"\} \d+$/m)
+  assert.match(metrics, /^hence_standby_age_seconds [\d.e-]+$/m)
+  assert.doesNotMatch(metrics, /^hence_oldest_effect_age_seconds \d|undefined|NaN/m)
   for (const refused of [
     await ask('GET', '/tables/orders/www', exact),
     await ask('GET', '/readyz'),
@@ -104,4 +112,57 @@ test('a standby answers reads, says how old they are, and takes over', async (t)
   assert.equal((await buy(taken, 'www')).token, token)
   assert.equal((await buy(taken, 'vvvv')).status, 'accepted')
   await web.close()
+})
+
+test('a standby derives no record on which the active process may still rule', async (t) => {
+  const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
+  const engines: Engine<Poison>[] = []
+  const stop = new AbortController()
+  t.after(async () => {
+    stop.abort()
+    for (const engine of engines) await engine.close()
+    await rm(home, { recursive: true })
+  })
+  const store = new CarrierStore()
+  let isHeld = false
+  const { promise: looked, resolve: release } = Promise.withResolvers<void>()
+  const start = async (name: string, carrier: Partial<Carrier>, more: Partial<EngineOptions<Poison>>) => {
+    const engine = await createEngine<Poison>({
+      app: import.meta.resolve('../../test/apps/poison.ts'),
+      ...{ data: join(home, name), log: { ...memoryCarrier(store), ...carrier }, address: `http://${name}` },
+      ...{ report: () => {}, signal: stop.signal, ...more },
+    })
+    engines.push(engine)
+    return engine
+  }
+  // What the active process appends after the request comes late: its ruling.
+  const { append } = memoryCarrier(store)
+  const late: typeof append = async (...given) => {
+    if (isHeld) await looked
+    return append(...given)
+  }
+  const active = await start('a', { append: late }, { derivationMs: 20 })
+  const before = await active.submit('count', { jar: 'x' }, { requestId: 'r-1' })
+  const { promise: offered, resolve: standby } = Promise.withResolvers<Standby<Poison>>()
+  let looks = 0
+  const ends = async () => {
+    if (isHeld && ++looks === 5) release()
+    return store.partitions.map(({ length }) => length)
+  }
+  const next = start('b', { ends }, { wait: true, standby })
+  const reads = await offered
+  assert.deepEqual(await reads.get('counts', ['x'], { after: before.token }), { n: 1 })
+
+  const length = store.of(0).length
+  const sent = active.submit('walk', { jar: 'x', step: 1e-7 }, { requestId: 'r-2' })
+  while (store.of(0).length === length) await turn()
+  isHeld = true
+  const reply = await sent
+  assert.equal(reply.status, 'failed')
+  assert.deepEqual(await reads.get('counts', ['x'], { after: reply.token }), { n: 1 })
+  await active.close()
+  const taken = await next
+  assert.deepEqual(await taken.get('counts', ['x']), { n: 1 })
+  const again = await taken.submit('walk', { jar: 'x', step: 1e-7 }, { requestId: 'r-2' })
+  assert.deepEqual([again.status, again.token], [reply.status, reply.token])
 })

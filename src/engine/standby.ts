@@ -3,16 +3,18 @@ import { type Clock, elapsed, orAfter, pause } from '../clock.ts'
 import { HenceError, retryError } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import type { Codes } from '../generation/codes.ts'
+import { deathsMax } from '../generation/derive-tail.ts'
 import { Generation, type GenerationHost } from '../generation/generation.ts'
 import { baseOf, lineageOf, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
 import type { FileLog } from '../log/file-log/file-log.ts'
 import { positionOf } from '../log/log.ts'
 import { everyPartition, recordsBefore } from '../log/partitions.ts'
-import { replay } from '../processor/replay.ts'
+import { type ReplayLimits, replay } from '../processor/replay.ts'
 import type { Reporter } from '../report.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
 import type { ActiveNote } from '../storage/active-note.ts'
+import type { RunFile } from '../storage/run-file.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Views } from '../view/views.ts'
 import type { Standby } from './engine.ts'
@@ -47,30 +49,35 @@ interface StandbyHost {
 
 /**
  * Waits until no other process is active on a log in a carrier, then takes the log. Meanwhile it copies and
- * derives what the active process appends, and answers reads from that. So the start that follows has little
- * left to derive. It appends nothing before it has the log.
+ * derives what the active process appends, and answers reads from that. It appends nothing before it has the
+ * log.
  *
+ * @returns the live generation as far as it is derived; undefined if it is not: it is to be opened
  * @throws HenceError `log-in-use` (retry) if another process is active and `wait` is false; `log-taken`
  *   (retry) if another one was first; the reason of the signal
  */
-export async function becomeActive(host: StandbyHost, options: StandbyOptions): Promise<void> {
-  const { log, note, storage } = host
+export async function becomeActive(
+  host: StandbyHost,
+  options: StandbyOptions,
+): Promise<Generation | undefined> {
+  const { log, note } = host
   const { clock, report, wait, progress, signal = new AbortController().signal } = options
   const warm = new WarmStandby(host, options)
-  // A record at which the process before this one died is met by the start, which can derive it apart.
-  let isWarm = storage.run?.died !== true
+  let isWarm = true
   let said: string | undefined
   let unreachable = false
   try {
     for (;;) {
       signal.throwIfAborted()
-      const look: Look = { at: elapsed(clock), frontier: undefined }
+      const at = elapsed(clock)
+      let look: Look | undefined
       try {
         const holder = await note.holder()
         if (holder === undefined) {
-          await warm.close()
           await log.claim()
-          return await note.begin()
+          await note.begin()
+          if (said !== undefined) progress?.(warm.far)
+          return await warm.handOver()
         }
         // One that has died looks alike for a moment.
         if (!wait && holder.isAlive) throw inUse(holder)
@@ -78,9 +85,10 @@ export async function becomeActive(host: StandbyHost, options: StandbyOptions): 
         if (said !== who)
           report({ level: 'info', code: 'log-followed', message: `${who} is active; this one follows.` })
         said = who
-        look.frontier = holder.frontier
         await log.catchUp()
-        const far = await warm.follow(address ?? who)
+        const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
+        look = { at, frontier: holder.frontier, ends }
+        const far = warm.follow(address ?? who, ends)
         progress?.(far)
         unreachable = false
       } catch (error) {
@@ -89,11 +97,11 @@ export async function becomeActive(host: StandbyHost, options: StandbyOptions): 
         unreachable = true
       }
       try {
-        if (isWarm && !unreachable) await warm.derive(look)
+        if (isWarm && look) await warm.derive(look)
       } catch (error) {
         isWarm = false
         report({ level: 'warning', code: 'standby-not-warm', message: notWarm(error) })
-        await warm.close()
+        await warm.close(false)
       }
       await pause(clock, unreachable ? againMs : lookMs, signal)
     }
@@ -107,10 +115,15 @@ interface Look {
   /** When it began, by the monotonic clock. */
   readonly at: number
   /** All records with an earlier log time were there. */
-  frontier: number | undefined
+  readonly frontier: number | undefined
+  /** By partition: the end of the copy. */
+  readonly ends: readonly number[]
 }
 
-/** The live generation of a log that another process writes, derived as far as the local copy goes. */
+/**
+ * The live generation of a log that another process writes. It derives what that process has derived, and
+ * says so in the log: the active process may still rule on a record behind that.
+ */
 class WarmStandby implements ReadsHost {
   readonly #log: FileLog
   readonly #host: StandbyHost
@@ -122,6 +135,8 @@ class WarmStandby implements ReadsHost {
   #progress: StartProgress & { readonly follows: string } = { derived: 0, of: 0, follows: '' }
   /** When the last look began whose records are all derived. */
   #derivedAt: number | undefined
+  /** The next look of which that will be said. */
+  #due: Look | undefined
   /** All records with an earlier log time are derived. */
   #frontier = 0
   /** Resolves after the next look, or at the end. */
@@ -129,8 +144,12 @@ class WarmStandby implements ReadsHost {
   /** Resolves once the generation has taken over other code. */
   #changed: Promise<void> | undefined
   #isOffered = false
+  /** After a process that died without a word: notes each record, until all there is has been derived once. */
+  #run: RunFile | undefined
 
   constructor(host: StandbyHost, options: StandbyOptions) {
+    const { run } = host.storage
+    if (run?.died) this.#run = run
     this.#log = host.log
     this.#host = host
     this.#options = options
@@ -143,11 +162,16 @@ class WarmStandby implements ReadsHost {
   }
 
   /** Notes who is active, and how many records of the copy are derived. */
-  async follow(follows: string): Promise<StartProgress> {
-    const ends = await Promise.all(everyPartition(this.#log).map((partition) => this.#log.end(partition)))
+  follow(follows: string, ends: readonly number[]): StartProgress {
     const positions = this.#generation?.processor.positions
     this.#progress = { derived: positions ? recordsBefore(positions) : 0, of: recordsBefore(ends), follows }
     return this.#progress
+  }
+
+  /** How far it is, once it follows nobody. */
+  get far(): StartProgress {
+    const { derived, of } = this.#progress
+    return { derived, of }
   }
 
   /** Derives what the copy has since a look. */
@@ -156,7 +180,13 @@ class WarmStandby implements ReadsHost {
     const generation = this.#generation
     if (generation === undefined) return
     const { clock, signal } = this.#options
-    const left = this.#progress.of - recordsBefore(generation.processor.positions)
+    const { positions } = generation.processor
+    const decided = await Promise.all(
+      everyPartition(this.#log).map((partition) => this.#log.decided(partition)),
+    )
+    // A process that was active has derived more than it could say.
+    const ends = decided.map((offset, partition) => Math.max(offset, positions[partition]!))
+    const left = recordsBefore(ends) - recordsBefore(positions)
     if (left > 0) {
       const rest = startPause(left, { clock, signal })
       const pausing = (applied: number) => rest(applied) ?? this.#checkpointer.saveIfDue()
@@ -171,15 +201,22 @@ class WarmStandby implements ReadsHost {
           return generation.processor
         },
       }
-      await replay(this.#log, replayed, { grows: true, pause: pausing })
+      const limits = this.#run && oneByOne(this.#run, derivationMs)
+      await replay(this.#log, replayed, { ends, grows: true, pause: pausing, ...(limits && { limits }) })
       // After a promotion another generation is live.
       if (liveOf(generation.processor.history) !== generation.number) return this.close()
     }
     if (signal?.aborted) return
-    this.#frontier = Math.max(look.frontier ?? 0, this.#frontier)
-    this.views ??= await this.#openViews()
-    this.#derivedAt = look.at
+    this.#due ??= look
+    const { at, frontier = 0, ends: due } = this.#due
     this.#passed()
+    if (due.some((end, partition) => generation.processor.position(partition) < end)) return
+    this.#due = undefined
+    this.#run?.ended()
+    this.#run = undefined
+    this.#frontier = Math.max(frontier, this.#frontier)
+    this.views ??= await this.#openViews()
+    this.#derivedAt = at
     if (!this.#isOffered) this.#options.standby?.(new StandbyReads(this))
     this.#isOffered = true
   }
@@ -225,16 +262,23 @@ class WarmStandby implements ReadsHost {
     )
   }
 
-  /** Saves what was derived, so that a start goes on from there. */
-  async close(): Promise<void> {
-    const generation = this.#generation
+  /** Gives away what was derived, and answers nothing more. */
+  async handOver(): Promise<Generation | undefined> {
     const { views } = this
-    this.#derivedAt = this.views = undefined
+    this.#derivedAt = this.#due = this.views = undefined
     this.#passed()
     await views?.close(this.refusal())
+    const generation = this.#generation
     this.#generation = undefined
+    return generation
+  }
+
+  /** @param saves save what was derived, so that a start goes on from there */
+  async close(saves = true): Promise<void> {
+    const generation = await this.handOver()
     if (generation === undefined) return
     try {
+      if (!saves) return generation.state.abandon()
       await this.#checkpointer.saving
       await generation.checkpoint()
     } finally {
@@ -305,6 +349,20 @@ class StandbyReads extends Reads<App> implements Standby<App> {
     return this.#warm.refusal()
   }
 }
+
+/** The start meets a record at which processes have died, and derives it apart. */
+const oneByOne = (run: RunFile, derivationMs: number): ReplayLimits => ({
+  groupMs: () => derivationMs,
+  apart: {
+    from: [],
+    recordMs: () => derivationMs,
+    begins(partition, offset, derivation) {
+      if (derivation !== undefined || run.begins(partition, offset) <= deathsMax) return
+      throw new Error(`Processes have died at record ${partition}:${offset}.`)
+    },
+    derived: () => undefined,
+  },
+})
 
 /** Whether to try again: a standby outlives a database that is away for a while. */
 function isUnreachable(error: unknown): error is HenceError {

@@ -49,21 +49,22 @@ export async function startEngine<A extends App>(
     checked: options.check ?? false,
     ...(options.derivationMs !== undefined && { derivationMs: options.derivationMs }),
   }
+  let warm: Generation | undefined
   if (storage.carried) {
     const { checkpointRows = checkpointRowsDefault, wait = false } = options
     const waiting = { ...options, clock, report, checkpointRows, wait }
-    await becomeActive({ ...storage.carried, storage, codes, generations }, waiting)
+    warm = await becomeActive({ ...storage.carried, storage, codes, generations }, waiting)
   }
   const { confirmClock = false, windowMs = windowMsDefault } = options
   const steady = new SteadyClock(clock, report)
   const last = log.follow?.({ now: () => steady.logTime() }) ?? 0
   // Views have folded records up to the last one, in all partitions.
   steady.begin(last, confirmClock ? Number.POSITIVE_INFINITY : windowMs, options.views ? last + 1 : last)
-  const { history, live, version, manifest } = await findLive(generations, codes, storage)
-  const isOtherCode = version !== codes.version
-  if (isOtherCode && onCodeChange === 'refuse') throw codeChanged(version, codes.version)
-  const base = baseOf(history, live) ?? version
-  const generation = await Generation.open(generations, lineageOf(history, live), () => codes.programOf(base))
+  const opening = openLive(generations, codes, storage, { warm, onCodeChange })
+  const { generation, isOtherCode, manifest } = await opening.catch(async (error) => {
+    await warm?.close()
+    throw error
+  })
   const auditing = new Auditing()
   let path: RequestPath | undefined
   let reprocessor: Reprocessor | undefined
@@ -207,31 +208,53 @@ function connect(
   return { path, reprocessor }
 }
 
-/** Finds the live generation and the version of its code. The log decides; the manifest is only a hint. */
-async function findLive(
+/**
+ * Finds the live generation and the version of its code, and opens it. The log decides; the manifest is only
+ * a hint.
+ * @param given.warm what a standby has derived: it goes on, unless another generation is live
+ */
+async function openLive(
   generations: GenerationHost,
   codes: Codes,
   storage: Storage,
-): Promise<{ history: readonly ControlFact[]; live: number; version: string; manifest: Manifest }> {
+  given: {
+    readonly warm: Generation | undefined
+    readonly onCodeChange: EngineOptions<App>['onCodeChange']
+  },
+): Promise<{ generation: Generation; isOtherCode: boolean; manifest: Manifest }> {
   const { log } = generations
+  const { warm, onCodeChange } = given
   const manifest = await readManifest((name) => storage.kept(name))
-  const hinted = await savedCheckpoint(generations, manifest.live)
+  const number = warm?.number ?? manifest.live
+  const hinted = warm ? derivedBy(warm) : await savedCheckpoint(generations, number)
   const history = await controlsOf(log, hinted)
   const live = liveOf(history)
-  const saved = live === manifest.live ? hinted : await savedCheckpoint(generations, live)
+  const saved = live === number ? hinted : await savedCheckpoint(generations, live)
   const version = versionOf(history, live) ?? saved?.version ?? codes.version
   if (history.length === 0 && saved === undefined && (await isEmpty(log))) {
     const control = { type: 'version' as const, number: 0, version, rules: rulesNow }
     await appendControl(log, { generation: 0, control }, everyPartition(log))
   }
-  return { history, live, version, manifest }
+  const isOtherCode = version !== codes.version
+  if (isOtherCode && onCodeChange === 'refuse') throw codeChanged(version, codes.version)
+  if (warm?.number === live) return { generation: warm, isOtherCode, manifest }
+  await warm?.close()
+  const base = baseOf(history, live) ?? version
+  const generation = await Generation.open(generations, lineageOf(history, live), () => codes.programOf(base))
+  return { generation, isOtherCode, manifest }
+}
+
+type Derived = Pick<Checkpoint, 'version' | 'positions' | 'history'>
+
+function derivedBy({ program, processor: { positions, history } }: Generation): Derived {
+  return { version: program.version, positions, history }
 }
 
 /**
  * All control records of a log: those of a checkpoint and those after it. Finishes one that an earlier
  * process did not.
  */
-async function controlsOf(log: Log, saved: Checkpoint | undefined): Promise<readonly ControlFact[]> {
+async function controlsOf(log: Log, saved: Derived | undefined): Promise<readonly ControlFact[]> {
   const known = saved?.history ?? []
   const from = saved?.positions ?? everyPartition(log).map(() => 0)
   let found = await findControls(log, from)

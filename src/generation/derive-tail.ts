@@ -47,7 +47,7 @@ export interface TailHost {
 }
 
 /** A record at which this many processes have died is derived in a separate process. */
-const deathsMax = 2
+export const deathsMax = 2
 
 /**
  * Brings a generation to the end of the log. No record can stop it: a derivation that does not end, or

@@ -253,7 +253,7 @@ export class CandidateSlot {
         const { manifest: candidate } = this
         const { storage, live } = this.#context
         const manifest = { live: live.number, ...(candidate && { candidate }) }
-        await writeManifest((name, text) => storage.keep(name, text), manifest)
+        await writeManifest(storage, manifest)
       })
     return this.#writing
   }

@@ -29,8 +29,10 @@ export async function readManifest(kept: Storage['kept']): Promise<Manifest> {
   return { live: 0 }
 }
 
-export function writeManifest(keep: Storage['keep'], manifest: Manifest): Promise<void> {
-  return keep(manifestName, JSON.stringify(manifest))
+/** Most starts find it as it is to be, and need not wait for the disk. */
+export async function writeManifest(storage: Storage, manifest: Manifest): Promise<void> {
+  const text = JSON.stringify(manifest)
+  if ((await storage.kept(manifestName)) !== text) await storage.keep(manifestName, text)
 }
 
 function isManifest(value: unknown): value is Manifest {

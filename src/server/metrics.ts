@@ -1,4 +1,5 @@
-import type { EngineStats } from '../engine/engine.ts'
+import type { App } from '../app/index.ts'
+import type { EngineStats, Standby } from '../engine/engine.ts'
 import { plain } from '../plain-text.ts'
 import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
 import type { ViewStatus } from '../view/views.ts'
@@ -14,6 +15,8 @@ export interface OpenThings {
   readonly batches: number
   readonly bodyBytes: number
 }
+
+type StandbyStats = ReturnType<Standby<App>['stats']>
 
 /** Upper bounds of the buckets of durations, in seconds. */
 const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
@@ -50,7 +53,13 @@ export class Metrics {
     return { bounds: buckets, counts: [...this.#durations] }
   }
 
-  text(stats: EngineStats, reprocess: ReprocessStatus | undefined, now: number, open: OpenThings): string {
+  /** @param stats those of an engine, or the few of a standby, which says how old its answers are */
+  text(
+    stats: StandbyStats & Partial<EngineStats> & { readonly ageMs?: number },
+    reprocess: ReprocessStatus | undefined,
+    now: number,
+    open: OpenThings,
+  ): string {
     const lines: string[] = []
     const metric = (name: string, kind: string, help: string, series: Iterable<[string, number]>) => {
       lines.push(`# HELP hence_${name} ${help}`, `# TYPE hence_${name} ${kind}`)
@@ -60,6 +69,7 @@ export class Metrics {
     const gauge = (name: string, help: string, value: number | undefined, of = '') =>
       metric(name, 'gauge', help, value === undefined ? [] : [[of, value]])
     const age = (at: number | undefined) => at && Math.max(0, (now - at) / 1000)
+    const inSeconds = (ms: number | undefined) => ms && ms / 1000
     // A series is named by the route, never by the path: the parts of a path are data, without a bound.
     const responses = [...this.#responses].flatMap(([{ method, path }, counts]) =>
       [...counts].map(([status, count]): [string, number] => [
@@ -82,7 +92,7 @@ export class Metrics {
       'replies_total',
       'counter',
       'Replies of the engine by outcome; `replayed` counts retries.',
-      Object.entries(stats.replies).map(([outcome, count]) => [labels({ outcome }), count]),
+      Object.entries(stats.replies ?? {}).map(([outcome, count]) => [labels({ outcome }), count]),
     )
     metric(
       'records_applied',
@@ -93,7 +103,7 @@ export class Metrics {
     gauge('requests_in_flight', 'Requests between admission and outcome.', stats.inFlight)
     gauge('queued_bytes', 'Bytes of the requests in flight.', stats.queuedBytes)
     gauge('held_bytes', 'Bytes of events that wait to be written.', stats.heldBytes)
-    gauge('unwritten_seconds', 'Age of the oldest record that is not written.', stats.unwrittenMs / 1000)
+    gauge('unwritten_seconds', 'Age of the oldest record that is not written.', inSeconds(stats.unwrittenMs))
     gauge(
       'dirty_bytes',
       'Bytes of changed values that are not in a checkpoint yet, roughly.',
@@ -101,8 +111,9 @@ export class Metrics {
     )
     gauge('cache_bytes', 'Bytes of saved values that are cached, roughly.', stats.cacheBytes)
     gauge('dirty_rows', 'Changed rows that are not in a checkpoint yet.', stats.dirtyRows)
+    gauge('standby_age_seconds', 'How old the answers of a standby are at most.', inSeconds(stats.ageMs))
     gauge('log_age_seconds', 'Time since the last record.', age(stats.logTime))
-    const effectAge = age(stats.oldestEffectAt) ?? 0
+    const effectAge = stats.inFlight === undefined ? undefined : (age(stats.oldestEffectAt) ?? 0)
     gauge('oldest_effect_age_seconds', 'Time since the oldest undelivered effect was requested.', effectAge)
     gauge('head_age_seconds', 'Time since the newest tree head was signed.', age(stats.headAt))
     gauge(

@@ -123,6 +123,7 @@ test('every route has cases', async () => {
   const engine = await createEngine({ app: notes, data: memoryStorage() })
   const serving = {
     engine: engine as never,
+    standby: undefined,
     path: '',
     limits: limitsDefault,
     clock: { now: () => 0 },

@@ -122,9 +122,13 @@ function serverRoutes(
     }),
     route('GET /metrics', 'operate', 'metrics', 'Counters in the text format of Prometheus', {
       answers: { 200: forms.plain('The counters.') },
+      standby: true,
       async handle() {
-        const reprocess = await engine.reprocessing.status()
-        const body = metrics.text(engine.stats(), reprocess, clock.now(), open())
+        // A standby has no candidate, and says how old its state is.
+        const { standby } = serving
+        const reprocess = standby ? undefined : await engine.reprocessing.status()
+        const stats = { ...engine.stats(), ...(standby && { ageMs: standby.ageMs }) }
+        const body = metrics.text(stats, reprocess, clock.now(), open())
         return plain(200, body, 'text/plain; version=0.0.4')
       },
     }),

@@ -101,6 +101,7 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
   const metrics = new Metrics()
   const serving: Serving = {
     engine: engine as never,
+    standby,
     path,
     limits,
     clock,
@@ -182,7 +183,8 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
     return problemAnswer(problemOf(known ? error : unforeseen()))
   }
 
-  if (options.open) report(saysOpen)
+  // A standby whose process becomes active would say so twice.
+  if (options.open && standby === undefined) report(saysOpen)
 
   const hono = new Hono<{ Bindings: NodeRequest }>({ strict: true })
   if (options.cors) hono.use(corsFor(options.cors))
@@ -224,8 +226,7 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
     },
     async listen({ port = 0, host = '127.0.0.1', starting } = {}) {
       if (options.open) checkUnguarded(host)
-      listener = starting?.handOver() ?? new Listener(serve, limits)
-      listener.handleBy(serve)
+      listener = starting?.handOver(serve) ?? new Listener(serve, limits)
       return listener.open(host, port)
     },
     close() {

@@ -1,6 +1,6 @@
 import type { App } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { Engine, Standby } from '../engine/engine.ts'
 import type { Reporter } from '../report.ts'
 import type { Activity } from './activity.ts'
 import type { BodyReader } from './body.ts'
@@ -10,6 +10,8 @@ import type { RowRules } from './row-rules.ts'
 /** Shared by the routes of one server. */
 export interface Serving {
   readonly engine: Engine<App>
+  /** The same, if it is a standby: then it has reads and `stats` only. */
+  readonly standby: Standby<App> | undefined
   /** The path that the server is mounted at, without a slash at its end. */
   readonly path: string
   readonly limits: Limits

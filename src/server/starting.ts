@@ -6,26 +6,39 @@ import { type Limits, limitsOf } from './limits.ts'
 import { Listener, type Listening } from './listen.ts'
 import { problemAnswer, problemOf } from './problem.ts'
 
+type Handle = (request: IncomingMessage, response: ServerResponse) => void
+
 interface StandbyServer {
-  node(request: IncomingMessage, response: ServerResponse): void
+  readonly node: Handle
   close(): Promise<void>
 }
 
+/** How long requests wait for a standby that has taken the log, in milliseconds; and how many. */
+const heldMs = 1_000
+const heldMax = 10_000
+
 /**
  * Listens while an engine starts: every request gets 503 with how far the start is, and `/livez` says that
- * the process lives. `Server.listen` takes the open listener over, so no connection is refused in between.
+ * the process lives. `Server.listen` takes the open listener over, so no connection is refused in between. A
+ * standby that has taken the log is ready in a moment: requests wait for that.
  */
 export class StartingServer {
   readonly #listener: Listener
   #problem = starting('')
   /** Serves reads while another process is active. */
   #standby: StandbyServer | undefined
+  #follows: string | undefined
+  /** Requests that wait; undefined: none are to. */
+  #held: Parameters<Handle>[] | undefined
+  #release: NodeJS.Timeout | undefined
 
   constructor(limits: Partial<Limits> = {}) {
     this.#listener = new Listener((request, response) => {
       if (this.#standby) return this.#standby.node(request, response)
       const isLive = request.url === '/livez' && (request.method === 'GET' || request.method === 'HEAD')
-      writeAnswer(response, isLive ? live : problemAnswer(problemOf(this.#problem)))
+      if (isLive) writeAnswer(response, live)
+      else if (this.#held && this.#held.length < heldMax) this.#held.push([request, response])
+      else this.#refuse(request, response)
     }, limitsOf(limits))
   }
 
@@ -38,6 +51,11 @@ export class StartingServer {
     const progress = `${derived} of ${of} records are derived.`
     this.#problem = follows === undefined ? starting(` ${progress}`) : standby(follows, progress)
     if (follows === undefined) this.serve(undefined)
+    if (follows === undefined && this.#follows !== undefined) {
+      this.#held = []
+      this.#release = setTimeout(() => this.#handleHeld(this.#refuse), heldMs)
+    }
+    this.#follows = follows
   }
 
   /** Serves the reads of a standby while this process follows the log. */
@@ -46,13 +64,26 @@ export class StartingServer {
     this.#standby = standby
   }
 
-  handOver(): Listener {
+  /** Lets another handle the requests, also those that wait. */
+  handOver(handle: Handle): Listener {
     this.serve(undefined)
+    this.#listener.handleBy(handle)
+    this.#handleHeld(handle)
     return this.#listener
+  }
+
+  readonly #refuse: Handle = (_, response) => writeAnswer(response, problemAnswer(problemOf(this.#problem)))
+
+  #handleHeld(handle: Handle): void {
+    clearTimeout(this.#release)
+    const held = this.#held ?? []
+    this.#held = undefined
+    for (const [request, response] of held) handle(request, response)
   }
 
   async close(): Promise<void> {
     this.serve(undefined)
+    this.#handleHeld(this.#refuse)
     this.#listener.stop()
     await this.#listener.end(0)
   }

@@ -53,6 +53,11 @@ export interface Storage {
    * @throws HenceError `data-lost`, `data-taken` (operator)
    */
   check?(): Promise<void>
+  /**
+   * Lets another process take a log in a carrier, before this one has closed it: from here on this one appends
+   * nothing.
+   */
+  release?(): Promise<void>
   close(): Promise<void>
 }
 
@@ -127,6 +132,8 @@ export async function openDirectory(options: {
   const [held, opened] = [lock, log]
   const states = new States(options)
   const note = carrier && new ActiveNote(carrier, options.clock, options.address)
+  // Its silence says the same, a little later.
+  const release = async () => note?.release().catch(() => {})
   return {
     log: opened,
     run,
@@ -154,6 +161,11 @@ export async function openDirectory(options: {
       note?.check()
       await opened.check()
     },
+    async release() {
+      if (note === undefined) return
+      await opened.seal()
+      await release()
+    },
     async close() {
       try {
         await states.close()
@@ -161,7 +173,7 @@ export async function openDirectory(options: {
         tries.close()
         await opened.close()
       } finally {
-        await note?.release().catch(() => {}) // Its silence says the same, a little later.
+        await release()
         await carrier?.close()
         await held.release()
       }

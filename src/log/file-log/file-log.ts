@@ -106,6 +106,7 @@ export async function openFileLog(options: FileLogOptions): Promise<FileLog> {
 }
 
 export interface FileLog extends Log {
+  decided(partition: number): Promise<number>
   /**
    * Checks that the files are as this process left them: that they exist, and how each partition ends.
    * @throws HenceError `data-lost`, `data-taken` (operator)
@@ -118,6 +119,8 @@ export interface FileLog extends Log {
    * that was opened with `follow` refuses appends.
    */
   claim(): Promise<void>
+  /** Waits for pending appends, and says how far the log is derived; see `derived`. */
+  seal(): Promise<void>
 }
 
 class OpenFileLog implements FileLog {
@@ -181,10 +184,16 @@ class OpenFileLog implements FileLog {
   }
 
   async claim(): Promise<void> {
-    // One after the other, so that of two processes one mostly has all partitions.
-    for (const partition of this.#partitions) await partition.claim()
+    // The first one alone, so that of two processes one mostly has all partitions.
+    const [first, ...others] = this.#partitions
+    await first!.claim()
+    await Promise.all(others.map((partition) => partition.claim()))
     // Another process may have taken the first ones meanwhile.
     await this.catchUp()
+  }
+
+  async seal(): Promise<void> {
+    await Promise.all(this.#partitions.map((partition) => partition.seal()))
   }
 
   async close(): Promise<void> {

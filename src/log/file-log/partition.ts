@@ -170,6 +170,15 @@ export class Partition {
     }
   }
 
+  /** Waits for pending appends, and seals. */
+  async seal(): Promise<void> {
+    this.#cancelSeal?.()
+    this.#cancelSeal = undefined
+    this.#sealDue = true
+    this.#run()
+    await this.#running
+  }
+
   /**
    * Waits for pending appends, seals, and closes the files.
    * @throws HenceError `data-lost`, `data-taken` (operator) if the files are not as this process left them
@@ -177,10 +186,7 @@ export class Partition {
   async close(): Promise<void> {
     if (this.#closed) return this.#running
     this.#closed = true
-    this.#cancelSeal?.()
-    this.#sealDue = true
-    this.#run()
-    await this.#running
+    await this.seal()
     try {
       // The files of a log that another process has taken are as they were left.
       if (this.#lost?.code !== 'log-taken') await this.check()
@@ -401,6 +407,17 @@ export class Partition {
   }
 
   async #recover(): Promise<void> {
+    const { carried } = this.#options
+    // A copy that has followed until now is as it is known.
+    if (this.#tip === undefined) await this.#reopen()
+    else this.#options.own()
+    if (this.#isTaking) await this.#take(carried!)
+    else await this.#readOn()
+    this.#isTaking = false
+  }
+
+  /** Recovers the files. */
+  async #reopen(): Promise<void> {
     await this.#written?.close().catch(() => undefined) // The file is given up either way.
     this.#options.own()
     const findings = await inspect(this.#files)
@@ -409,9 +426,6 @@ export class Partition {
     if (carried === undefined) this.#checkNoLoss(findings)
     this.#isTaking = carried !== undefined && this.#isOwner
     await this.open(findings)
-    if (this.#isTaking) await this.#take(carried!)
-    else await this.#readOn()
-    this.#isTaking = false
   }
 
   /** A recovery may find more than what was durable before, by this process, and never less. */
