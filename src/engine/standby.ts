@@ -356,9 +356,10 @@ const oneByOne = (run: RunFile, derivationMs: number): ReplayLimits => ({
   apart: {
     from: [],
     recordMs: () => derivationMs,
-    begins(partition, offset, derivation) {
-      if (derivation !== undefined || run.begins(partition, offset) <= deathsMax) return
-      throw new Error(`Processes have died at record ${partition}:${offset}.`)
+    dueMs: () => derivationMs,
+    begins(at, derivation) {
+      if (derivation !== undefined || run.begins(at) <= deathsMax) return
+      throw new Error(`Processes have died at record ${at.partition}:${at.offset}.`)
     },
     derived: () => undefined,
   },
