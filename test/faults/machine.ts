@@ -19,6 +19,11 @@ export class Machine {
     this.process = new Running(this.#args)
   }
 
+  /** Ends it, if it runs still. */
+  end(): void {
+    this.process?.process.kill('SIGKILL')
+  }
+
   isActive(): Promise<string> {
     return this.process.line(/"listening"/)
   }

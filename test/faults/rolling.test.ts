@@ -27,7 +27,7 @@ const home = await mkdtemp(join(tmpdir(), 'hence-rolling-'))
 const started = without ? undefined : await startLogCluster()
 const machines: Machine[] = []
 after(async () => {
-  for (const { process } of machines) process?.process.kill('SIGKILL')
+  for (const machine of machines) machine.end()
   await started?.end()
   await rm(home, { recursive: true, force: true })
 })

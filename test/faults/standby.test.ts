@@ -21,7 +21,7 @@ const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
 const { cluster, skip: why, end } = await startLogCluster()
 const machines: Machine[] = []
 after(async () => {
-  for (const { process } of machines) process?.process.kill('SIGKILL')
+  for (const machine of machines) machine.end()
   await end()
   await rm(home, { recursive: true, force: true })
 })
