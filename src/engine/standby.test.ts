@@ -135,7 +135,7 @@ test('a standby derives no record on which the active process may still rule', a
     engines.push(engine)
     return engine
   }
-  // What the active process appends after the request comes late: its ruling.
+  // The ruling of the active process comes late.
   const { append } = memoryCarrier(store)
   const late: typeof append = async (...given) => {
     if (isHeld) await looked

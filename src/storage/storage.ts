@@ -53,10 +53,7 @@ export interface Storage {
    * @throws HenceError `data-lost`, `data-taken` (operator)
    */
   check?(): Promise<void>
-  /**
-   * Lets another process take a log in a carrier, before this one has closed it: from here on this one appends
-   * nothing.
-   */
+  /** Lets another process take a log in a carrier: from here on this one appends nothing. */
   release?(): Promise<void>
   close(): Promise<void>
 }

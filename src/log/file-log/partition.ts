@@ -1,3 +1,4 @@
+// This file is longer than 400 lines, because all that is written to a partition is written in one turn here.
 import { randomBytes } from 'node:crypto'
 import { assert } from '../../assert.ts'
 import { type Clock, elapsed, setTimer } from '../../clock.ts'
@@ -172,8 +173,6 @@ export class Partition {
 
   /** Waits for pending appends, and seals. */
   async seal(): Promise<void> {
-    this.#cancelSeal?.()
-    this.#cancelSeal = undefined
     this.#sealDue = true
     this.#run()
     await this.#running
@@ -186,6 +185,7 @@ export class Partition {
   async close(): Promise<void> {
     if (this.#closed) return this.#running
     this.#closed = true
+    this.#cancelSeal?.()
     await this.seal()
     try {
       // The files of a log that another process has taken are as they were left.
@@ -409,23 +409,18 @@ export class Partition {
   async #recover(): Promise<void> {
     const { carried } = this.#options
     // A copy that has followed until now is as it is known.
-    if (this.#tip === undefined) await this.#reopen()
-    else this.#options.own()
+    if (this.#tip === undefined) {
+      await this.#written?.close().catch(() => undefined) // The file is given up either way.
+      this.#options.own()
+      const findings = await inspect(this.#files)
+      // A copy gets back what it has lost.
+      if (carried === undefined) this.#checkNoLoss(findings)
+      this.#isTaking = carried !== undefined && this.#isOwner
+      await this.open(findings)
+    }
     if (this.#isTaking) await this.#take(carried!)
     else await this.#readOn()
     this.#isTaking = false
-  }
-
-  /** Recovers the files. */
-  async #reopen(): Promise<void> {
-    await this.#written?.close().catch(() => undefined) // The file is given up either way.
-    this.#options.own()
-    const findings = await inspect(this.#files)
-    const { carried } = this.#options
-    // A copy gets back what it has lost.
-    if (carried === undefined) this.#checkNoLoss(findings)
-    this.#isTaking = carried !== undefined && this.#isOwner
-    await this.open(findings)
   }
 
   /** A recovery may find more than what was durable before, by this process, and never less. */
