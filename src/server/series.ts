@@ -97,8 +97,12 @@ function quantile(bounds: readonly number[], counts: readonly number[], share: n
   return bounds[Math.min(found, bounds.length - 1)]! * 1_000
 }
 
-export function seriesRoute({ engine, clock, closing }: Serving, metrics: Metrics): Route {
-  const counters = (): Counters => ({ replies: engine.stats().replies, submits: metrics.submits })
+/** The replies of a standby, which has none. */
+const noReplies = { accepted: 0, rejected: 0, failed: 0, replayed: 0 }
+
+export function seriesRoute({ engine, standby, clock, closing }: Serving, metrics: Metrics): Route {
+  const repliesNow = () => (standby ? noReplies : engine.stats().replies)
+  const counters = (): Counters => ({ replies: repliesNow(), submits: metrics.submits })
   const now = clock.now()
   const second = new Series(steps.second, now, counters())
   const minute = new Series(steps.minute, now, counters())
