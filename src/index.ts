@@ -62,3 +62,4 @@ export {
 } from './source/source.ts'
 export type { CollectionChanges, KeyRange, Store, StoreView } from './state/store.ts'
 export type { Storage } from './storage/storage.ts'
+export type { LogMessage, MessagePage } from './view/messages.ts'

@@ -1,4 +1,4 @@
-import type { App, ReadOptions, Row, Service } from '../app/index.ts'
+import type { App, ReadOptions, RequestName, Row, Service, TableName } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import type { Publish } from '../audit/publisher.ts'
 import type { Clock } from '../clock.ts'
@@ -12,6 +12,7 @@ import type { Reporter } from '../report.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { AppSource } from '../sandbox/bundle.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { MessagePage } from '../view/messages.ts'
 import type { ViewStatus } from '../view/views.ts'
 import type { Audit } from './audit.ts'
 import type { Effects } from './effects.ts'
@@ -167,6 +168,19 @@ export interface Engine<A extends App> extends Service<A, SubmitOptions, RowScan
     readonly signal?: AbortSignal
     readonly view?: string
   }): AsyncIterable<Changes>
+  /**
+   * The decided requests, events and changed rows of some names, as a view gets them and in that order, after
+   * a position, or from the oldest that is kept on (`windowMs`), and then as they come. After a promotion it
+   * goes on with those of the generation that is live. Ends when the signal aborts or the engine closes.
+   * @throws HenceError `position-unknown` (change) if those after the position are no longer kept
+   */
+  messages(
+    options: {
+      readonly requests?: readonly RequestName<A>[] | undefined
+      readonly events?: readonly string[] | undefined
+      readonly tables?: readonly TableName<A>[] | undefined
+    } & { readonly from?: string; readonly signal?: AbortSignal },
+  ): AsyncIterable<MessagePage>
   /**
    * The current position, a snapshot of counters in memory. To follow a table, take the position, read the
    * table, and pass the position to `changes`.

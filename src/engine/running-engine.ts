@@ -8,6 +8,7 @@ import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { Reprocessor } from '../reprocess/reprocessor.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { MessageNames, MessagePage } from '../view/messages.ts'
 import type { Views } from '../view/views.ts'
 import type { Audit, Auditing } from './audit.ts'
 import { auditOf } from './audit.ts'
@@ -131,6 +132,18 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
 
   confirmClock(): void {
     this.#path.confirmClock()
+  }
+
+  async *messages({
+    from,
+    signal,
+    ...names
+  }: MessageNames & { readonly from?: string; readonly signal?: AbortSignal }): AsyncGenerator<MessagePage> {
+    try {
+      yield* this.#views.messages(names, from, signal)
+    } catch (error) {
+      if (error !== this.#path.closed.reason) throw error
+    }
   }
 
   stats(): EngineStats {

@@ -132,17 +132,40 @@ export class KafkaClient {
       // A broker refuses a time that is far from its own, and nothing here uses it.
       timestamp: 0n,
     }
+    const offset = await this.#append(connection, topic, partition, [message])
+    return { offset, key, value, checksum }
+  }
+
+  /** Appends records for anybody, in their order; after an error the fate of each is unknown. */
+  async produceForeign(
+    topic: string,
+    partition: number,
+    records: readonly Pick<ForeignRecord, 'key' | 'value' | 'headers'>[],
+  ): Promise<void> {
+    const connection = await this.producing(topic, partition)
+    const messages = records.map(({ key, value, headers }) => ({
+      ...{ topic, partition, key, value: value ?? null },
+      headers: new Map([...headers].map(([name, text]) => [Buffer.from(name), text])),
+    }))
+    await this.#append(connection, topic, partition, messages)
+  }
+
+  async #append(
+    connection: Connection,
+    topic: string,
+    partition: number,
+    messages: readonly object[],
+  ): Promise<number> {
     try {
       // -1: all replicas in sync have it.
       const sent = await (await this.open()).library.produceV9.api.async(
         connection,
         -1,
         this.timeoutMs * 0.8,
-        [message as never],
+        messages as never,
       )
       if (typeof sent === 'boolean') throw new Error('The broker gave no position.')
-      const offset = Number(sent.responses[0]!.partitionResponses[0]!.baseOffset)
-      return { offset, key, value, checksum }
+      return Number(sent.responses[0]!.partitionResponses[0]!.baseOffset)
     } catch (error) {
       ;(await this.open()).admin.clearMetadata()
       throw this.#failure(place(topic, partition), error)

@@ -1,7 +1,7 @@
 import type { Client } from 'pg'
 import type { KeyKind, Table } from '../app/index.ts'
 import { quoted } from '../app/name.ts'
-import type { MirroredRow } from './batches.ts'
+import type { MirroredRow } from '../engine/batches.ts'
 
 const typeOf: Readonly<Record<KeyKind, string>> = { string: 'text', number: 'double precision' }
 

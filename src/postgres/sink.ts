@@ -1,12 +1,12 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Client } from 'pg'
-import type { App, KeyPart, TableName } from '../app/index.ts'
+import type { App, TableName } from '../app/index.ts'
 import { quoted, sqlName } from '../app/name.ts'
 import { isView } from '../app/view.ts'
+import { BatchReader, type MirroredRow, pagesOf } from '../engine/batches.ts'
 import type { Engine } from '../engine/engine.ts'
 import { changeError, HenceError, retryError } from '../failure.ts'
 import { type Reporter, reporterOf } from '../report.ts'
-import { BatchReader, type MirroredRow } from './batches.ts'
 import { Mirror } from './mirror.ts'
 import { inTransaction, keepWorking, makeSchema, type PostgresConnection } from './work.ts'
 
@@ -44,8 +44,6 @@ export interface PostgresSinkStats {
   readonly snapshots: number
   readonly commits: number
 }
-
-const rowsPerRead = 500
 
 /**
  * Mirrors tables into PostgreSQL exactly once: rows and position change in one transaction. It begins with a
@@ -209,7 +207,7 @@ class Sink implements PostgresSink {
       for (const [name, mirror] of mirrors) {
         await mirror.make(client, isReshaped)
         await mirror.gather(client)
-        for await (const page of this.#pages(name)) {
+        for await (const page of pagesOf(this.#options.engine, name)) {
           signal.throwIfAborted()
           await mirror.gatherRows(client, page)
         }
@@ -230,19 +228,6 @@ class Sink implements PostgresSink {
     })
     this.#snapshots++
     return position
-  }
-
-  async *#pages(table: string): AsyncGenerator<MirroredRow[]> {
-    let last: readonly KeyPart[] | undefined
-    for (;;) {
-      const query = { limit: rowsPerRead, ...(last && { from: last }) }
-      const page = await this.#options.engine.scan(table, query)
-      // A page begins with the last row of the page before, if that still exists.
-      const isAgain = last !== undefined && page[0]?.key.every((part, i) => part === last![i])
-      yield page.slice(isAgain ? 1 : 0).map(({ key, value }) => ({ key, json: JSON.stringify(value) }))
-      if (page.length < rowsPerRead) return
-      last = page.at(-1)!.key
-    }
   }
 
   /** Commits changes until the feed ends. */

@@ -99,7 +99,7 @@ function notKept(partition: number, offset: number): HenceError {
 export async function messagesOf(
   records: readonly TracedRecord[],
   { app, log, processor }: { readonly app: App; readonly log: Log; readonly processor: Processor },
-  views: readonly ViewFold[],
+  views: readonly Pick<ViewFold, 'takes'>[],
 ): Promise<FoldedRecord[]> {
   const requests = views.some((view) => view.takes('requests'))
     ? await requestsOf(records, log, processor, views)
@@ -128,7 +128,10 @@ export function messagesIn(
     const request = decides(derivation, derivations) ? decided(rootOf(derivation)) : undefined
     if (request !== undefined) {
       const { name, message } = request
-      messages.push({ kind: 'requests', name, message: { ...message, at, token } satisfies FoldedRequest })
+      messages.push({
+        ...{ kind: 'requests', name, derivation },
+        message: { ...message, at, token } satisfies FoldedRequest,
+      })
     }
     for (const [name, key, before, after] of derivation.changes) {
       const table = app.tables.get(name)
@@ -140,13 +143,14 @@ export function messagesIn(
         at,
         token,
       }
-      messages.push({ kind: 'tables', name, message })
+      messages.push({ kind: 'tables', name, message, derivation })
     }
     for (const [name, key, data, version = 1] of derivation.events) {
       if (isSystemMessage(name)) continue
       messages.push({
         kind: 'events',
         name,
+        derivation,
         message: { key, data, version, at, token } satisfies FoldedEvent,
       })
     }
@@ -167,7 +171,7 @@ async function requestsOf(
   records: readonly TracedRecord[],
   log: Log,
   processor: Processor,
-  views: readonly ViewFold[],
+  views: readonly Pick<ViewFold, 'takes'>[],
 ): Promise<Map<string, Decided>> {
   const isTaken = (name: string) => views.some((view) => view.takes('requests', name))
   const wanted = new Map<number, Set<number>>()

@@ -1,6 +1,7 @@
 import type { KeyPart, View } from '../app/index.ts'
 import type { Fold, Folds } from '../app/view.ts'
 import { changeError, type HenceError, operatorError, shown } from '../failure.ts'
+import type { TracedDerivation } from '../processor/traces.ts'
 import type { ViewProgram } from '../sandbox/program.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
@@ -27,6 +28,8 @@ export interface FoldMessage {
   readonly name: string
   /** A value that JSON keeps. */
   readonly message: unknown
+  /** It is of this one. */
+  readonly derivation: TracedDerivation
 }
 
 /** The part of the store of a view that says what its rows were folded from. */

@@ -12,6 +12,7 @@ import {
   createEngine,
   type Engine,
   type EngineOptions,
+  type LogMessage,
   type Row,
   type Storage,
   type WithViews,
@@ -200,6 +201,49 @@ test('the changes of a view: in its order, after a position, also after a crash;
   const last = read(crashed, await crashed.viewPosition('journal'), 1)
   await crashed.close()
   assert.deepEqual(await last, [])
+  await engine.close()
+})
+
+test('messages come as a view gets them, and go on at a position with the same sequence, also after a crash', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  const engine = await open(data)
+  const names = { requests: ['buy', 'cancel'], events: ['bought'], tables: ['orders', 'totals'] } as const
+  const read = async (of: Engine<Sales>, count: number, from?: string) => {
+    const messages: LogMessage[] = []
+    const positions: string[] = []
+    for await (const page of of.messages({ ...names, ...(from !== undefined && { from }) })) {
+      messages.push(...page.messages)
+      positions.push(...page.messages.map(() => page.position))
+      if (messages.length >= count) break
+    }
+    return { messages, positions }
+  }
+  const early = read(engine, 100)
+  const { tokens } = await trade(engine, 200, 1)
+  const journal = await engine.scan('journal', {}, { after: tokens })
+  const { messages, positions } = await read(engine, journal.length)
+  assert.deepEqual(
+    messages.map(({ name, message }) => `${name} ${JSON.stringify(message)}`),
+    journal.map(({ value }) => value.text),
+  )
+  const { messages: first } = await early
+  assert.deepEqual(first, messages.slice(0, first.length))
+  for (const [i, { sequence, requestId, message }] of messages.entries()) {
+    assert.ok(i === 0 || sequence > messages[i - 1]!.sequence)
+    assert.ok(requestId !== undefined)
+    if ('requestId' in message) assert.equal(requestId, message.requestId)
+    const story = await engine.story(requestId)
+    assert.ok(story!.steps.some(({ token }) => token === message.token))
+  }
+  // Another engine on what was durable.
+  const crashed = await open(data)
+  const middle = positions.findIndex((position, i) => i >= 150 && position !== positions[i + 1])
+  const rest = await read(crashed, messages.length - middle - 1, positions[middle])
+  assert.deepEqual(rest.messages, messages.slice(middle + 1))
+  const ending = read(crashed, 1, rest.positions.at(-1))
+  await assert.rejects(read(crashed, 1, '0.99999'), { code: 'position-unknown' })
+  await crashed.close()
+  assert.deepEqual((await ending).messages, [])
   await engine.close()
 })
 

@@ -12,6 +12,7 @@ import { Feeding } from './feeding.ts'
 import { stopped, storeOf, ViewFold, type ViewVersion } from './fold.ts'
 import type { ViewsHost } from './host.ts'
 import { manifestName, readViewsManifest, type ViewsManifest } from './manifest.ts'
+import { type MessageNames, messagesAfter } from './messages.ts'
 import { SqlViews } from './sql.ts'
 
 /** How far a view is. */
@@ -171,6 +172,11 @@ export class Views {
     const ends = (await this.#host.live()).processor.positions
     yield* fold.recent.follow(from ?? fold.recent.position, ends, signal)
     if (!signal?.aborted && this.#ended === undefined) throw fold.failure ?? otherRows(name)
+  }
+
+  /** See `Engine.messages`. */
+  messages(names: MessageNames, from: string | undefined, signal: AbortSignal | undefined) {
+    return messagesAfter(this.#host, names, from, signal)
   }
 
   /** The stores that are open. */

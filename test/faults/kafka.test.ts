@@ -4,6 +4,8 @@ import { open as fsOpen, mkdtemp, readdir, readFile, rm, truncate } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import {
   Admin,
   addPartitionsToTxnV3,
@@ -15,16 +17,27 @@ import {
   Producer,
   produceV9,
 } from '@platformatic/kafka'
-import { type App, createEngine, type Engine, HenceError, type Report } from 'hence'
-import { type KafkaLogOptions, kafkaLog, kafkaSource } from 'hence/kafka'
+import {
+  type App,
+  createEngine,
+  type Engine,
+  HenceError,
+  type LogMessage,
+  type Report,
+  type WithViews,
+} from 'hence'
+import { type KafkaLogOptions, kafkaLog, kafkaSink, kafkaSource } from 'hence/kafka'
 import { carrierConformance, memoryStorage } from 'hence/testing'
 import type * as airlineMade from '../../examples/airline/airline.ts'
 import { fly } from '../../examples/airline/traffic.ts'
 import { importAll } from '../../examples/retail/import.ts'
 import { sample } from '../../examples/retail/sample.ts'
 import type * as shopMade from '../../examples/retail/shop.ts'
+import { KafkaClient } from '../../src/kafka/client.ts'
 import type { Carrier, CarrierBatch, CarrierFacts } from '../../src/log/carrier.ts'
 import type * as passbookMade from '../apps/passbook.ts'
+import type { sales } from '../apps/sales.ts'
+import type views from '../apps/sales-views.ts'
 import { appsOf } from '../apps.ts'
 import { crashAt } from '../crash-points.ts'
 import { type Brokers, NoKafka, startBrokers } from '../kafka-brokers.ts'
@@ -321,6 +334,153 @@ function suite({ all: [broker] }: Brokers): void {
     started()
     while (!reports.some(({ code }) => code === 'source-lost'))
       await new Promise((resolve) => setTimeout(resolve, 5))
+  })
+
+  /** Reads a topic as anybody would: all records, and those that are new by their sequence. */
+  async function read(topic: string, partitions: number) {
+    const client = new KafkaClient('test', { clientId: 'test', bootstrapBrokers: [broker!.address] }, {})
+    const all = await Promise.all(
+      Array.from({ length: partitions }, async (_, partition) => {
+        const { records } = await client.fetchForeign(topic, partition, 0)
+        return records.map(({ key, value, headers }) => ({
+          ...{ key: `${key}`, value: value && JSON.parse(`${value}`), partition },
+          headers: Object.fromEntries([...headers].map(([name, text]) => [name, `${text}`])),
+        }))
+      }),
+    )
+    await client.close()
+    const fresh = all.flatMap((records) => {
+      let last = ''
+      return records.filter(({ headers }) => {
+        const isNew = headers['hence-sequence']! > last
+        if (isNew) last = headers['hence-sequence']!
+        return isNew
+      })
+    })
+    return { all: all.flat(), fresh }
+  }
+
+  test('a sink writes outcomes, events and rows; lost answers and restarts repeat some, and readers find each once', async (t) => {
+    const bank = await appsOf<typeof passbookMade>(import.meta.resolve('../apps/passbook.ts')).bank()
+    const engine = await createEngine({ app: bank, data: memoryStorage({ partitions: 2 }), report: () => {} })
+    const topic = newTopic()
+    const admin = new Admin({ clientId: 'test', bootstrapBrokers: [broker!.address] })
+    await admin.createTopics({ topics: [topic], partitions: 3, replicas: 1 })
+    await admin.close()
+    const names = { requests: ['deposit'], events: ['paid'], tables: ['accounts'] } as const
+    const reports: Report[] = []
+    const begin = () =>
+      kafkaSink({
+        ...{ engine, topic, ...names, brokers: [broker!.byLine], timeoutMs: 1_000 },
+        report: (each) => reports.push(each),
+      })
+    let sink = begin()
+    t.after(async () => {
+      broker!.line.release()
+      await sink.close()
+      await engine.close()
+    })
+    let sent = 0
+    const deposit = async (count: number) => {
+      for (let i = 0; i < count; i++, sent++) {
+        const input = { account: `a${sent % 7}`, cents: 1 + (sent % 20) }
+        await engine.submit('deposit', input, { requestId: `r${sent}`, principal: 'ann' })
+      }
+    }
+    const expected = async () => {
+      const messages: LogMessage[] = []
+      for await (const page of engine.messages(names)) {
+        messages.push(...page.messages)
+        if (messages.filter(({ kind }) => kind === 'requests').length === sent) break
+      }
+      return messages
+    }
+    const written = async () => {
+      const messages = await expected()
+      for (;;) {
+        const found = await read(topic, 3)
+        if (found.fresh.length >= messages.length) return { ...found, messages }
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      }
+    }
+    await deposit(20)
+    assert.equal((await written()).all.length, (await expected()).length)
+    // The broker takes records, and its answers are lost.
+    broker!.line.hold('answers')
+    await deposit(20)
+    while (reports.length === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    broker!.line.cut()
+    broker!.line.release()
+    await written()
+    await sink.close()
+    await deposit(20)
+    sink = begin()
+    const { all, fresh, messages } = await written()
+    assert.ok(all.length > messages.length, 'nothing was repeated')
+    // In order per key, each once, with the request that it follows from.
+    const shown = new Map<string, unknown[]>()
+    const add = (key: string, message: unknown) => shown.set(key, [...(shown.get(key) ?? []), message])
+    for (const { kind, name, key, requestId, message } of messages) {
+      const of = kind === 'tables' ? JSON.stringify(message.key) : kind === 'events' ? message.key : key
+      add(of, JSON.parse(JSON.stringify([kind, name, requestId, message])))
+    }
+    const found = new Map<string, unknown[]>()
+    for (const { key, value, headers } of fresh) {
+      const message = [headers['hence-kind'], headers['hence-name'], headers['hence-request'], value]
+      found.set(key, [...(found.get(key) ?? []), message])
+    }
+    assert.deepEqual(found, shown)
+    assert.ok(fresh.some(({ value }) => value.outcome?.status === 'failed'))
+    // A key has one partition, that of every client of Kafka.
+    assert.equal(new Set(fresh.map(({ key, partition }) => `${key} ${partition}`)).size, found.size)
+  })
+
+  test('a sink writes the rows of a view, and takes away those that the view does not have', async (t) => {
+    const engine = await createEngine<WithViews<typeof sales, typeof views>>({
+      app: fileURLToPath(import.meta.resolve('../apps/sales.ts')),
+      views: [fileURLToPath(import.meta.resolve('../apps/sales-views.ts'))],
+      data: memoryStorage({ partitions: 2 }),
+      report: () => {},
+    })
+    const topic = newTopic()
+    const connecting = { clientId: 'test', bootstrapBrokers: [broker!.address] }
+    const [admin, producer] = [new Admin(connecting), new Producer(connecting)]
+    const configs = [{ name: 'cleanup.policy', value: 'compact' }]
+    await admin.createTopics({ topics: [topic], partitions: 1, replicas: 1, configs })
+    const ghost = { topic, partition: 0, key: Buffer.from('["ghost"]'), value: Buffer.from('{}') }
+    await producer.send({ messages: [ghost as never], acks: -1 })
+    await Promise.all([admin.close(), producer.close()])
+    const sinks: ReturnType<typeof kafkaSink>[] = []
+    const begin = () =>
+      sinks.push(kafkaSink({ engine, topic, brokers: [broker!.address], view: 'by-sku', report: () => {} }))
+    t.after(async () => {
+      for (const each of sinks) await each.close()
+      await engine.close()
+    })
+    const buy = (order: string, sku: string, cents: number) =>
+      engine.submit('buy', { order, sku, customer: 'ada', cents }, { requestId: order })
+    const rows = async () => {
+      const last = new Map<string, unknown>()
+      for (const { key, value } of (await read(topic, 1)).all) last.set(key, value)
+      return Object.fromEntries([...last].filter(([, value]) => value !== undefined))
+    }
+    const become = async (expected: object) => {
+      while (!isDeepStrictEqual(await rows(), expected))
+        await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    await buy('o1', 'mug', 100)
+    begin()
+    await become({ '["mug"]': { orders: 1, cents: 100 } })
+    await buy('o2', 'mug', 100)
+    await buy('o3', 'lamp', 100)
+    await become({ '["mug"]': { orders: 2, cents: 200 }, '["lamp"]': { orders: 1, cents: 100 } })
+    await sinks[0]!.close()
+    await buy('o4', 'mug', 100)
+    begin()
+    await become({ '["mug"]': { orders: 3, cents: 300 }, '["lamp"]': { orders: 1, cents: 100 } })
+    const { all, fresh } = await read(topic, 1)
+    // But for the ghost, which has no sequence.
+    assert.equal(fresh.length, all.length - 1)
   })
 
   test('retail and the airline derive the same from files and from Kafka, on one machine after another', async () => {

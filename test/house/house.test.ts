@@ -215,7 +215,7 @@ test('the public entries export exactly these names', async () => {
     'rule',
     'verify',
   ])
-  assert.deepEqual(await names('hence/kafka'), ['kafkaLog', 'kafkaSource'])
+  assert.deepEqual(await names('hence/kafka'), ['kafkaLog', 'kafkaSink', 'kafkaSource'])
   assert.deepEqual(await names('hence/postgres'), [
     'migratePostgresLog',
     'postgresLog',

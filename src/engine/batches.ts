@@ -1,7 +1,7 @@
 import type { App, KeyPart } from '../app/index.ts'
-import type { Engine } from '../engine/engine.ts'
 import type { Changes } from '../query/reader.ts'
 import { encodeKey } from '../state/keys.ts'
+import type { Engine } from './engine.ts'
 
 /** The present state of a row. */
 export interface MirroredRow {
@@ -126,4 +126,20 @@ export class BatchReader {
  */
 function ifSettled<T>(promise: Promise<T>): Promise<T | undefined> {
   return Promise.race([promise, new Promise<undefined>((resolve) => setImmediate(resolve, undefined))])
+}
+
+const rowsPerRead = 500
+
+/** Reads all rows of a table or a view, page by page, while they may change. */
+export async function* pagesOf(engine: Engine<App>, table: string): AsyncGenerator<MirroredRow[]> {
+  let last: readonly KeyPart[] | undefined
+  for (;;) {
+    const query = { limit: rowsPerRead, ...(last && { from: last }) }
+    const page = await engine.scan(table, query)
+    // A page begins with the last row of the page before, if that still exists.
+    const isAgain = last !== undefined && page[0]?.key.every((part, i) => part === last![i])
+    yield page.slice(isAgain ? 1 : 0).map(({ key, value }) => ({ key, json: JSON.stringify(value) }))
+    if (page.length < rowsPerRead) return
+    last = page.at(-1)!.key
+  }
 }

@@ -1,0 +1,143 @@
+import type { FoldedChange, FoldedEvent, FoldedRequest } from '../app/index.ts'
+import { backgroundPause, orAborted } from '../clock.ts'
+import { changeError } from '../failure.ts'
+import { principalOf, requestIdOf } from '../identity.ts'
+import type { Log } from '../log/log.ts'
+import { decodeRecord } from '../log/record.ts'
+import { recordsAt } from '../log/records-at.ts'
+import { messagesOf, TraceFeed } from './feed.ts'
+import type { FoldMessage } from './fold.ts'
+import type { ViewsHost } from './host.ts'
+
+/** The names of the messages that are read. */
+export interface MessageNames {
+  readonly requests?: readonly string[] | undefined
+  readonly events?: readonly string[] | undefined
+  readonly tables?: readonly string[] | undefined
+}
+
+/** A decided request, an event or a changed row, as a view gets it. */
+export type LogMessage = {
+  readonly name: string
+  /** The partition key that the request, or the derivation of the event or the row, is of. */
+  readonly key: string
+  /** Greater than those of all messages before, compared as text; the same whenever it is read again. */
+  readonly sequence: string
+  /** The request that it follows from, if it follows from one. */
+  readonly requestId?: string
+  readonly principal?: string
+} & (
+  | { readonly kind: 'requests'; readonly message: FoldedRequest }
+  | { readonly kind: 'events'; readonly message: FoldedEvent }
+  | { readonly kind: 'tables'; readonly message: FoldedChange }
+)
+
+export interface MessagePage {
+  /** The position after these messages. */
+  readonly position: string
+  readonly messages: readonly LogMessage[]
+}
+
+const tracesAtOnce = 128
+/** Log time passes the last records of several partitions in so many milliseconds. */
+const passMs = 2
+
+/**
+ * Reads messages after a position in the order in which views fold them, and then as they come.
+ * @param from default: the oldest that are kept
+ * @throws HenceError `position-unknown` (change)
+ */
+export async function* messagesAfter(
+  host: ViewsHost,
+  names: MessageNames,
+  from: string | undefined,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<MessagePage> {
+  const takes = (kind: keyof MessageNames, name?: string): boolean =>
+    name === undefined ? (names[kind]?.length ?? 0) > 0 : (names[kind]?.includes(name) ?? false)
+  const { log } = host.storage
+  let live = await host.live()
+  const ends = live.processor.positions
+  const at = from === undefined ? ends.map((_, i) => live.processor.feedFrom(i)) : positionsOf(from, ends)
+  let feed = new TraceFeed(live.number, at, [])
+  while (!signal?.aborted) {
+    // Before reading, so that no record that is applied meanwhile is missed.
+    const next = host.next()
+    next.catch(() => {})
+    const { app } = live.program
+    const { processor } = live
+    let records: Awaited<ReturnType<typeof messagesOf>>
+    try {
+      const taken = feed.take(processor, host.frontier(), tracesAtOnce)
+      records = await messagesOf(taken, { app, log, processor }, [{ takes }])
+    } catch (error) {
+      // A promotion closes what is read, and so does a generation that starts over.
+      live = await host.live()
+      if (live.processor === processor) throw error
+      feed = new TraceFeed(live.number, at, [])
+      continue
+    }
+    const messages: [FoldMessage, sequence: string][] = []
+    for (const record of records) {
+      at[record.partition] = record.offset + 1
+      const folded = record.messages.filter(({ kind, name }) => takes(kind, name))
+      for (const [i, message] of folded.entries()) messages.push([message, sequenceOf(at, i)])
+    }
+    if (messages.length > 0) {
+      const senders = await sendersOf(messages, log)
+      const withSender = ([{ kind, name, message, derivation }, sequence]: (typeof messages)[number]) => {
+        const sender = senders.get(rootOf({ derivation }))
+        return { kind, name, key: derivation.key, sequence, ...sender, message } as LogMessage
+      }
+      yield { position: at.join('.'), messages: messages.map(withSender) }
+    }
+    if (records.length === 0) {
+      if (feed.isWaiting) await backgroundPause(host.clock, passMs, signal ?? never)
+      else await orAborted(next, signal)
+    }
+    const now = await host.live()
+    if (now.processor !== live.processor) feed = new TraceFeed(now.number, at, [])
+    live = now
+  }
+}
+
+const never = new AbortController().signal
+
+/** Offsets only grow along the order of the messages, so their sum numbers the records. */
+function sequenceOf(at: readonly number[], index: number): string {
+  const sum = at.reduce((sum, offset) => sum + offset, 0)
+  return `${`${sum}`.padStart(16, '0')}.${`${index}`.padStart(6, '0')}`
+}
+
+function positionsOf(from: string, ends: readonly number[]): number[] {
+  const at = /^\d{1,16}(\.\d{1,16})*$/.test(from) ? from.split('.').map(Number) : []
+  if (at.length === ends.length && at.every((offset, i) => offset <= ends[i]!)) return at
+  throw changeError('position-unknown', `The position ${JSON.stringify(from)} does not belong to this log.`)
+}
+
+const rootOf = ({ derivation }: Pick<FoldMessage, 'derivation'>) =>
+  `${derivation.rootPartition}:${derivation.rootOffset}`
+
+/** The requests that messages follow from, by position. */
+async function sendersOf(messages: readonly [FoldMessage, string][], log: Log) {
+  const wanted = new Map<number, Set<number>>()
+  for (const [{ derivation }] of messages) {
+    const { rootPartition, rootOffset } = derivation
+    if (!wanted.has(rootPartition)) wanted.set(rootPartition, new Set())
+    wanted.get(rootPartition)!.add(rootOffset)
+  }
+  const found = new Map<string, { requestId: string; principal: string }>()
+  for (const [partition, offsets] of wanted) {
+    const inOrder = [...offsets].sort((a, b) => a - b)
+    for await (const { offset, bytes } of recordsAt(log, partition, inOrder)) {
+      const record = decodeRecord(bytes)
+      if (record.kind !== 'request') continue
+      const { identity } = record
+      found.set(`${partition}:${offset}`, {
+        requestId: requestIdOf(identity),
+        principal: principalOf(identity),
+      })
+    }
+  }
+  return found
+}
