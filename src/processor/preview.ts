@@ -1,5 +1,5 @@
 import type { Outcome } from '../app/index.ts'
-import { type DerivationContext, noRulings, type recordContext } from '../derivation/context.ts'
+import { type DerivationContext, noRulings, type RecordContext } from '../derivation/context.ts'
 import { Deriver } from '../derivation/step.ts'
 import { partitionOf } from '../log/partitions.ts'
 import type { LogRecord, RequestRecord } from '../log/record.ts'
@@ -34,7 +34,7 @@ export function preview<Shown>(
   key: string,
   given: {
     readonly context: DerivationContext
-    readonly recordContext: ReturnType<typeof recordContext>
+    readonly recordContext: RecordContext
     readonly positions: readonly number[]
     /** The log time that a partition derives at: earlier than its next timer. */
     timeIn(partition: number): number

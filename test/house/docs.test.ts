@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { bugs, lineOf } from '../bugs/bugs.ts'
@@ -123,6 +123,16 @@ test('operate.md says what to do about every alarm, and about no other', () => {
     [...cell!.matchAll(/`([\w-]+)`/g)].map(([, code]) => code!),
   )
   assert.deepEqual(listed.sort(), [...new Set([...own, ...Object.values(passedOn).flat()])].sort())
+})
+
+test('the pictures that the pages show exist, each is shown, and they are small', () => {
+  const shown = pages.flatMap((page) =>
+    [...read(page).matchAll(/(?:src|srcset)="([^"]+)"/g)].map(([, path]) => join(page, '..', path!)),
+  )
+  const made = under('docs/pictures')
+  assert.deepEqual([...new Set(shown)].sort(), made.sort(), '`npm run pictures` makes them')
+  const bytes = made.reduce((sum, file) => sum + statSync(join(root, file)).size, 0)
+  assert.ok(bytes < 600_000, `the pictures have ${bytes} bytes`)
 })
 
 test('llms.txt is the index of all pages, as the README lists them', async () => {

@@ -475,6 +475,18 @@ test('a server with keys is opened with a key, which stays in the tab', options,
   await page.getByLabel('Reason').fill('the bank is back')
   await page.getByRole('button', { name: 'Redrive' }).click()
   await page.getByText('Sent again').waitFor()
+
+  // All of a type at once; the bank still refuses, so they are given up again.
+  const dead = await engine.effects.list({ state: 'dead', type: 'pay' })
+  await page.goto(`${url}effects?state=dead&type=pay`)
+  await page.getByText('Redrive all of pay').click()
+  await page.getByLabel('Reason').fill('the bank is back again')
+  await page.getByLabel('At most a second').fill('50')
+  assert.deepEqual(await accessibilityFaults(page), [])
+  await page.getByRole('button', { name: 'Redrive all' }).click()
+  await page.getByText(/^(\d+) of \1 effects? redriven\.$/).waitFor()
+  for (const { id, redrives = 0 } of dead)
+    assert.equal((await engine.effects.get(id))!.redrives, redrives + 1, 'it was redriven once')
   assert.equal(await page.evaluate('localStorage.getItem("hence.key")'), null)
   await page.getByRole('button', { name: 'Sign out' }).click()
   await page.getByRole('heading', { name: 'This server asks for a key' }).waitFor()

@@ -80,8 +80,24 @@ test('npm install, hence init, npm install && npm test && npm start', { timeout:
   const tool = join(home, 'tool')
   await mkdir(tool)
   await writeFile(join(tool, 'package.json'), '{"private":true}')
-  await run('npm', ['install', '--prefer-offline', tarball], { cwd: tool, env })
+  const creator = join(root, 'kit/create-hence')
+  const { stdout: made } = await run('npm', ['pack', '--json', '--pack-destination', home], {
+    cwd: creator,
+    env,
+  })
+  const [{ filename }] = JSON.parse(made) as [{ filename: string }]
+  await run('npm', ['install', '--prefer-offline', tarball, join(home, filename)], { cwd: tool, env })
   const hence = join(tool, 'node_modules/.bin/hence')
+
+  // `npm create hence` runs this, with the `hence` of its own version.
+  const hotel = join(home, 'hotel')
+  const create = join(tool, 'node_modules/.bin/create-hence')
+  await run(create, [hotel, '--template', 'bookings'], { env })
+  assert.ok((await readdir(hotel)).includes('bookings.ts'))
+  const packages = [join(root, 'package.json'), join(creator, 'package.json')]
+  const versions = await Promise.all(packages.map(async (path) => JSON.parse(await readFile(path, 'utf8'))))
+  assert.equal(versions[1].version, versions[0].version)
+  assert.equal(versions[1].dependencies.hence, versions[0].version)
 
   const shop = join(home, 'My Shop')
   const { stdout } = await run(hence, ['init', shop, '--json'], { env })

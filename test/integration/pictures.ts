@@ -24,7 +24,7 @@ const { values: given } = parseArgs({
 const { folder } = given
 const flights = Number(given.flights)
 const recordsMin = flights < 240 ? 0 : 10_000
-const viewport = given.phone ? { width: 390, height: 844 } : { width: 1180, height: 740 }
+const viewport = given.phone ? { width: 390, height: 844 } : { width: 1180, height: 820 }
 
 await buildConsole()
 const browser = await openChromium()
@@ -62,23 +62,26 @@ const records = (await engine.log.ends()).reduce((sum, end) => sum + end, 0)
 const [resolved] = await engine.violations.list({ state: 'resolved' })
 const { requestId, principal } = resolved!.victims[0]!
 const [dead] = await engine.effects.list({ state: 'dead' })
-const decided = async (page: Page) => page.getByText('Show them').click()
+const shown = async (page: Page) => page.getByText('would change').waitFor()
 const views: readonly (readonly [name: string, path: string, act?: (page: Page) => Promise<void>])[] = [
   ['overview', ''],
   ['log', 'log?partition=1&from=900&record=1:905'],
-  ['request', `request?id=${requestId}&principal=${principal}&step=4`],
-  ['tables', 'tables?table=bookings&index=byOwner'],
-  ['violations', 'violations', decided],
+  ['request', `request?id=${requestId}&principal=${principal}&step=3`],
+  ['violations', 'violations', shown],
   ['effects', `effects?state=dead&id=${dead!.id}`],
-  ['send', 'send?type=book'],
   ['reprocess', 'reprocess'],
-  ['audit', `audit?id=${requestId}&principal=${principal}`],
 ]
-let bytes = 0
+/** Not in the docs. */
+const others = [
+  ['tables', 'tables?table=bookings&index=byOwner'],
+  ['send', 'send?type=book'],
+  ['audit', `audit?id=${requestId}&principal=${principal}`],
+] as const
+let [count, bytes] = [0, 0]
 for (const colorScheme of ['light', 'dark'] as const) {
   const context = await browser.newContext({ viewport, colorScheme })
   const { page, faults } = await watchedTab(context, url)
-  for (const [name, path, act] of views) {
+  for (const [name, path, act] of given.phone ? [...views, ...others] : views) {
     await page.goto(url + path)
     await page.getByRole('heading', { level: 1 }).waitFor()
     await page.waitForLoadState('networkidle', { timeout: 3_000 }).catch(() => {})
@@ -88,6 +91,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
     const { data } = await session.send('Page.captureScreenshot', { format: 'webp', quality: 60 })
     const picture = Buffer.from(data, 'base64')
     bytes += picture.length
+    count++
     await writeFile(join(folder, `${name}-${colorScheme}.webp`), picture)
     const wide = await page.evaluate(
       `document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('main *')]
@@ -103,4 +107,4 @@ await sending
 for (const end of ends) await end()
 await browser.close()
 if (records < recordsMin) throw new Error(`The pictures show ${records} records, and not ${recordsMin}.`)
-console.log(`${2 * views.length} pictures of ${records} records, ${bytes} bytes, in ${folder}`)
+console.log(`${count} pictures of ${records} records, ${bytes} bytes, in ${folder}`)

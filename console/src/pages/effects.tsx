@@ -8,6 +8,7 @@ import { useMe, useStatus } from '../live.ts'
 import { Commands, Copy, Empty, Facts, Json, RequestLink, State } from '../parts.tsx'
 import { Consequences } from '../preview.tsx'
 import { Page, Problem } from '../shell.tsx'
+import { BulkRedrive } from './bulk-redrive.tsx'
 
 const route = getRouteApi('/effects')
 const dayMs = 86_400_000
@@ -64,6 +65,7 @@ export function Effects() {
           </select>
         </label>
       </div>
+      {state === 'dead' && type !== undefined && <BulkRedrive key={type} type={type} />}
       {pages.error && <Problem error={pages.error} />}
       <div className={`split ${id === undefined ? '' : 'has-detail'}`}>
         <div>
