@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs'
 import { type FileHandle, open, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { HenceError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import { realDisk } from '../log/file-log/disk.ts'
 import { headLine, parseHead, type SignedHead } from './head.ts'
 
@@ -30,7 +30,8 @@ export class HeadFile {
       const { size } = await file.stat()
       if (size === 0) await realDisk.syncDirectory(dirname(path), 'heads')
       const { line, end } = await lastLine(file, size)
-      return new HeadFile(file, end, line === '' ? undefined : parseHead(line))
+      if (end < size) await file.truncate(end)
+      return new HeadFile(file, end, headIn(path, line))
     } catch (error) {
       await file.close()
       throw error
@@ -59,7 +60,37 @@ export class HeadFile {
   }
 }
 
-/** Returns the last whole line and the byte after it, and cuts off what follows. */
+/** Reads the last line of a file of heads. */
+function headIn(path: string, line: string): SignedHead | undefined {
+  try {
+    return line === '' ? undefined : parseHead(line)
+  } catch (error) {
+    throw changeError(
+      'head-invalid',
+      `The last line of ${path} is no signed tree head. Put the file back from a copy. If there is none, ` +
+        'remove that line: the newest head is kept beside it.',
+      { cause: error },
+    )
+  }
+}
+
+/**
+ * Checks what an opening of the heads in a folder reads, and changes nothing.
+ * @throws HenceError `head-invalid` (change)
+ */
+export async function checkHeads(folder: string): Promise<void> {
+  const path = join(folder, headsName)
+  const size = await bytesIn(path)
+  if (size === undefined) return
+  const file = await open(path, 'r')
+  try {
+    headIn(path, (await lastLine(file, size)).line)
+  } finally {
+    await file.close()
+  }
+}
+
+/** Returns the last whole line and the byte after it. */
 async function lastLine(
   file: FileHandle,
   size: number,
@@ -71,7 +102,6 @@ async function lastLine(
     const start = end > 1 ? tail.lastIndexOf('\n', end - 2) + 1 : 0
     // The line is whole if a line break comes before it, or if this is the whole file.
     if (start === 0 && tail.length < size) continue
-    if (end < tail.length) await file.truncate(size - tail.length + end)
     return { line: tail.toString('utf8', start, Math.max(0, end - 1)), end: size - tail.length + end }
   }
 }

@@ -20,15 +20,12 @@ const publicKeyNames = /^public-key(-[0-9a-f]{16})?\.pem$/
 export async function openSigningKey(folder: string, hasHeads: boolean, isNew = false): Promise<KeyObject> {
   const path = join(folder, privateName)
   const publicPath = join(folder, publicKeyName)
-  const text = await read(path)
+  const found = await readSigningKey(folder, hasHeads, isNew)
   const known = await read(publicPath)
-  if (text !== undefined) {
-    const key = privateKeyOf(path, text)
-    if (known === undefined) await writeNew(publicPath, publicPem(key))
-    else if (publicPem(key) !== publicPem(readPublicKey(known))) throw mismatch(path, folder)
-    return key
+  if (found !== undefined) {
+    if (known === undefined) await writeNew(publicPath, publicPem(found))
+    return found
   }
-  if ((known !== undefined || hasHeads) && !isNew) throw missing(path)
   const key = newSigningKey()
   if (known !== undefined) {
     const print = hash('sha256', publicPem(readPublicKey(known))).slice(0, 16)
@@ -36,6 +33,27 @@ export async function openSigningKey(folder: string, hasHeads: boolean, isNew = 
   }
   await writeNew(path, key.export({ type: 'pkcs8', format: 'pem' }) as string)
   await writeNew(publicPath, publicPem(key))
+  return key
+}
+
+/**
+ * Reads the signing key of a folder; undefined if a new one is to be made.
+ * @throws HenceError as `openSigningKey`; `public-key-invalid` (change)
+ */
+export async function readSigningKey(
+  folder: string,
+  hasHeads: boolean,
+  mayMiss = false,
+): Promise<KeyObject | undefined> {
+  const path = join(folder, privateName)
+  const text = await read(path)
+  const known = await read(join(folder, publicKeyName))
+  if (text === undefined) {
+    if ((known !== undefined || hasHeads) && !mayMiss) throw missing(path)
+    return undefined
+  }
+  const key = privateKeyOf(path, text)
+  if (known !== undefined && publicPem(key) !== publicPem(readPublicKey(known))) throw mismatch(path, folder)
   return key
 }
 

@@ -14,27 +14,29 @@ export async function checkPromotions(
   data: string,
   log: Log,
   facts: readonly ControlFact[],
-): Promise<Flaw[]> {
-  const flaws: Flaw[] = []
+): Promise<(Flaw & { readonly isNeeded: boolean })[]> {
+  const flaws: (Flaw & { readonly isNeeded: boolean })[] = []
   for (const fact of facts) {
     if (fact.type !== 'promotion' || fact.corrections === 0) continue
     const { number, corrections } = fact
     const { missing, changed } = await checkCorrectionFiles((name) => kept(data, name), fact)
+    if (missing.length + changed.length === 0) continue
+    const found = await correctionsIn(log, fact)
+    const isNeeded = found !== corrections
     for (const name of changed) {
       const file = join(data, name)
       const message =
         `${file} is not what promotion ${number} wrote. Put it back from a copy. ` +
         'The corrections that are in the log already are right.'
-      flaws.push({ code: 'corrections-changed-on-disk', message, file })
+      flaws.push({ code: 'corrections-changed-on-disk', message, file, isNeeded })
     }
-    const found = missing.length === 0 ? corrections : await correctionsIn(log, fact)
-    if (found === corrections) continue
+    if (!isNeeded) continue
     for (const name of missing) {
       const file = join(data, name)
       const message =
         `The log has ${found} of ${corrections} corrections of promotion ${number}, and ` +
         `${file}, which has the others, is missing. Put it back from a copy.`
-      flaws.push({ code: 'corrections-lost', message, file })
+      flaws.push({ code: 'corrections-lost', message, file, isNeeded })
     }
   }
   return flaws

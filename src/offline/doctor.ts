@@ -1,8 +1,9 @@
 import { stat, statfs } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { checkHeads, hasHeads } from '../audit/head-file.ts'
 import { readRehearsal } from '../audit/rehearsed.ts'
 import { rehearsalName } from '../audit/scrubber.ts'
-import { publicKeysIn } from '../audit/signing-key.ts'
+import { publicKeysIn, readSigningKey } from '../audit/signing-key.ts'
 import { failedKey, HenceError } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import { damageLocation } from '../log/file-log/damage.ts'
@@ -97,7 +98,7 @@ async function examine(data: string, add: AddFinding, work: LongWork): Promise<E
   const read = beginStep(work, 'read', 'records', recordsIn(snapshot))
   const ends: (number | undefined)[] = []
   for (const each of snapshot.partitions) ends.push(await examinePartition(each, examined, add, read))
-  await addRehearsal(data, add)
+  await addAudit(join(data, 'audit'), add)
   await examineState({ data, snapshot, ends, add, useless: examined.useless })
   return examined
 }
@@ -140,8 +141,19 @@ async function addSpace(data: string, add: AddFinding): Promise<void> {
   }
 }
 
-async function addRehearsal(data: string, add: AddFinding): Promise<void> {
-  const folder = join(data, 'audit')
+/** The files of an audit. Only a start with `--audit` needs them, and a backup has no key. */
+async function addAudit(folder: string, add: AddFinding): Promise<void> {
+  try {
+    await checkHeads(folder)
+    await readSigningKey(folder, await hasHeads(folder))
+    await addRehearsal(folder, add)
+  } catch (error) {
+    if (!(error instanceof HenceError)) throw error
+    add(error.code === 'signing-key-missing' ? 'warning' : 'wrong', error.code, error.message)
+  }
+}
+
+async function addRehearsal(folder: string, add: AddFinding): Promise<void> {
   const line = await readTextIfThere(join(folder, rehearsalName))
   if (line === undefined) return
   const rehearsed = readRehearsal(await publicKeysIn(folder), line)

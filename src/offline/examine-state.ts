@@ -96,8 +96,9 @@ async function examineControls({
         `of ${ends.length} partitions. The next start writes it there before anything else.`,
     )
   }
-  for (const { code, message, ...place } of await checkPromotions(data, log, facts)) {
-    add('wrong', code, message, { ...place, todo: 'Put the file back from a copy of the data directory.' })
+  for (const { code, message, isNeeded, ...place } of await checkPromotions(data, log, facts)) {
+    const todo = 'Put the file back from a copy of the data directory.'
+    add(isNeeded ? 'wrong' : 'warning', code, message, { ...place, todo })
   }
   return facts
 }
@@ -199,6 +200,16 @@ async function examineCode(
     if (base !== undefined) needed.set(base, generation)
   }
   const inForce = live === undefined ? undefined : versionOf(facts!, live)
+  /** Whether the next start derives by a version, and not only one that must derive the past again. */
+  const isNext = (version: string): boolean => {
+    const generation = needed.get(version)
+    const saved = checkpoints.get(generation ?? -1)?.version
+    if (generation !== (live ?? generation) || saved === undefined) return generation === (live ?? generation)
+    const versions = (facts ?? [])
+      .filter((fact) => fact.generation === generation)
+      .map((fact) => fact.version)
+    return version === saved || versions.lastIndexOf(version) > versions.lastIndexOf(saved)
+  }
   for (const file of changed) {
     // A start writes the code that it is given.
     const isMended = basename(file) === basename(codeName(inForce ?? ''))
@@ -206,7 +217,8 @@ async function examineCode(
       ? 'Find out who changed it. A start with the same code writes it again.'
       : 'Put the file back from a copy.'
     const message = `${file} does not have the hash that it is named after.`
-    add(isMended ? 'mended' : 'wrong', 'code-changed-on-disk', message, { file, todo })
+    const level = isMended ? 'mended' : isNext(basename(file, '.js')) ? 'wrong' : 'warning'
+    add(level, 'code-changed-on-disk', message, { file, todo })
   }
   // Only a log that begins with a record of its code was derived by code that is kept.
   const isKept = facts?.[0]?.type === 'version' && facts[0].before === undefined
@@ -221,7 +233,7 @@ async function examineCode(
       add('fine', 'code-not-kept', message)
     } else {
       add(
-        'wrong',
+        isNext(version) ? 'wrong' : 'warning',
         'code-not-kept',
         `The code of version ${name}, which derived generation ${generation}, is not kept here.`,
         {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { type HenceError, operatorError } from '../failure.ts'
 
 /** The parts of a data directory that a start needs, where they exist. */
-const folders = ['log', 'state', 'code', 'promotions', 'audit']
+const folders = ['log', 'state', 'code', 'promotions', 'audit', 'audit/tree']
 const files = [
   ...['lock', 'lock.json', 'reserve', 'keys.json', 'log/meta.json'],
   ...['state/run.json', 'state/generations.json', 'state/views.json', 'state/views.sqlite', 'state/tries'],
@@ -37,6 +37,9 @@ export async function misplaced(directory: string): Promise<HenceError[]> {
   }
   for (const name of [...folders, ...partitions, ...states]) await check(name, 'folder')
   const data = states.map((name) => `${name}/data.mdb`)
-  for (const name of [...files, ...segments, ...data]) await check(name, 'file')
+  const kept: string[] = []
+  for (const folder of ['code', 'promotions', 'audit', 'audit/tree'])
+    for (const name of await namesIn(folder)) if (name !== 'tree') kept.push(`${folder}/${name}`)
+  for (const name of [...files, ...segments, ...data, ...kept]) await check(name, 'file')
   return found
 }

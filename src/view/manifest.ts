@@ -12,8 +12,14 @@ export interface ViewsManifest {
 }
 
 export async function readViewsManifest(kept: Storage['kept']): Promise<ViewsManifest> {
-  const text = await kept(manifestName)
-  return text === undefined ? { answering: [], building: [] } : JSON.parse(text)
+  const none = { answering: [], building: [] }
+  try {
+    return JSON.parse((await kept(manifestName)) ?? 'null') ?? none
+  } catch (error) {
+    // Damaged: all views are derived again, as without this file.
+    if (error instanceof SyntaxError) return none
+    throw error
+  }
 }
 
 /** The modules of the views that a data directory has, so that their rows can be read without the sources. */

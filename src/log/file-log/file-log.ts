@@ -10,14 +10,12 @@ import { LogTime } from '../log-time.ts'
 import { checkExists } from './active-segment.ts'
 import { CarriedPartition } from './carried.ts'
 import { type CarrierNote, readNote, writeNote } from './carrier-note.ts'
-import { damaged } from './damage.ts'
 import { type Disk, makeDirectories, realDisk } from './disk.ts'
 import { inspect } from './inspection.ts'
 import { type Meta, metaPath, readMeta, writeMeta } from './meta.ts'
 import { Partition } from './partition.ts'
-import { type PartitionFiles, partitionFilesOf } from './partition-files.ts'
-import { makeSegment, parseSegmentName, segmentHeaderBytes, segmentName, spareName } from './segment.ts'
-import { findJunkEnd } from './segment-scan.ts'
+import { type PartitionFiles, partitionFilesOf, unfinishedFiles } from './partition-files.ts'
+import { makeSegment, segmentName } from './segment.ts'
 
 interface FileLogOptions {
   /** The data directory; the log is its folder `log`. */
@@ -317,9 +315,7 @@ function checkCount(partitions: number): void {
 
 /** Makes a new log. `meta.json` comes last; files left by an attempt that did not finish are replaced. */
 async function make(disk: Disk, directory: string, { segmentBytes, ...meta }: CarrierFacts): Promise<Meta> {
-  for (const name of (await disk.list(directory)) ?? []) {
-    if (/^p\d{4}$/.test(name)) await clear(disk, directory, join(directory, name))
-  }
+  for (const path of await unfinishedFiles(disk, directory)) await disk.remove(path)
   for (const files of partitionFilesOf(disk, directory, meta)) {
     await makeDirectories(disk, files.directory, 'partition directory')
     await makeSegment(disk, join(files.directory, segmentName(0, 0)), files.lineage, segmentBytes)
@@ -327,27 +323,6 @@ async function make(disk: Disk, directory: string, { segmentBytes, ...meta }: Ca
   }
   await writeMeta(disk, directory, meta)
   return meta
-}
-
-/** Removes the files of a partition whose making was not finished, once it is certain that they hold no record. */
-async function clear(disk: Disk, log: string, directory: string): Promise<void> {
-  const names = (await disk.list(directory))!.filter(
-    (name) => name === spareName || parseSegmentName(name) !== undefined,
-  )
-  for (const name of names) {
-    const path = join(directory, name)
-    const file = await disk.open(path, 'read')
-    let end: number
-    try {
-      end = await findJunkEnd(file, await file.size(), segmentHeaderBytes)
-    } finally {
-      await file.close()
-    }
-    if (end > segmentHeaderBytes) {
-      throw damaged(join(log, 'meta.json'), 0, `it is missing, though ${path} holds data`)
-    }
-    await disk.remove(path)
-  }
 }
 
 /** Recovery reads the last segment of each partition, so a log of many partitions has smaller segments. */

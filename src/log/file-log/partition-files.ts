@@ -3,7 +3,7 @@ import type { HenceError } from '../../failure.ts'
 import type { Lineage } from './batch.ts'
 import { damaged } from './damage.ts'
 import type { Disk } from './disk.ts'
-import type { Meta } from './meta.ts'
+import { type Meta, metaPath } from './meta.ts'
 import {
   checkSegment,
   makeSegment,
@@ -13,7 +13,7 @@ import {
   segmentName,
   spareName,
 } from './segment.ts'
-import { readBytes } from './segment-scan.ts'
+import { findJunkEnd, readBytes } from './segment-scan.ts'
 
 /** Where the files of a partition are, and what its headers say: shared by recovery, writing and reading. */
 export interface PartitionFiles {
@@ -38,6 +38,30 @@ export function partitionFilesOf(
     lineage: { logId, partition },
     isCopy,
   }))
+}
+
+/**
+ * The files of a log without `meta.json`, whose making was not finished.
+ * @throws HenceError `log-damaged` (operator) if one of them holds a record
+ */
+export async function unfinishedFiles(disk: Disk, log: string): Promise<string[]> {
+  const found: string[] = []
+  for (const folder of (await disk.list(log)) ?? []) {
+    if (!/^p\d{4}$/.test(folder)) continue
+    for (const name of (await disk.list(join(log, folder)))!) {
+      if (name !== spareName && parseSegmentName(name) === undefined) continue
+      const path = join(log, folder, name)
+      const file = await disk.open(path, 'read')
+      try {
+        if ((await findJunkEnd(file, await file.size(), segmentHeaderBytes)) > segmentHeaderBytes)
+          throw damaged(metaPath(log), 0, `it is missing, though ${path} holds data`)
+      } finally {
+        await file.close()
+      }
+      found.push(path)
+    }
+  }
+  return found
 }
 
 /**

@@ -7,7 +7,7 @@ import { damaged, damageLocation } from './damage.ts'
 import { type Disk, realDisk } from './disk.ts'
 import { type Findings, inspect } from './inspection.ts'
 import { readMeta } from './meta.ts'
-import { listSegments, type PartitionFiles, partitionFilesOf } from './partition-files.ts'
+import { listSegments, type PartitionFiles, partitionFilesOf, unfinishedFiles } from './partition-files.ts'
 import { readPartition, segmentOf } from './partition-read.ts'
 import { segmentHeaderBytes } from './segment.ts'
 import { Window } from './window.ts'
@@ -37,7 +37,10 @@ export async function snapshotLog(
 ): Promise<LogSnapshot | undefined> {
   const folder = join(directory, 'log')
   const meta = await readMeta(disk, folder)
-  if (meta === undefined) return undefined
+  if (meta === undefined) {
+    await unfinishedFiles(disk, folder)
+    return undefined
+  }
   const partitions: PartitionSnapshot[] = []
   const isCopy = (await readNote(disk, folder)) !== undefined
   for (const files of partitionFilesOf(disk, folder, meta, isCopy))
