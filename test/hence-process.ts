@@ -109,8 +109,10 @@ export class Running {
 export async function started(
   args: readonly string[],
   options: HenceOptions = {},
+  command: 'start' | 'dev' = 'start',
 ): Promise<Running & { readonly url: string }> {
-  const running = new Running(['start', ...args, '--open', '--port', '0', '--json'], options)
+  const open = command === 'start' ? ['--open'] : []
+  const running = new Running([command, ...args, ...open, '--port', '0', '--json'], options)
   const { listening } = JSON.parse(await running.line(/"listening"/))
   return Object.assign(running, { url: listening as string })
 }

@@ -32,7 +32,12 @@ export function devCommand() {
       const options = { ...given, open: true } as const
       const stop = stopSignal()
       const module = resolve(path)
-      const session = await openSession(await load(module), options)
+      // A signal during the start is an ordinary stop.
+      const session = await openSession(await load(module), options, stop.signal).catch((error) => {
+        if (error === stop.signal.reason) return undefined
+        throw error
+      })
+      if (session === undefined) return exitCode.ok
       let work = Promise.resolve()
       const watch = new FileWatch(() => {
         work = work.then(async () => {
@@ -65,7 +70,7 @@ async function load(module: string): Promise<AppBundle> {
 }
 
 /** Runs an app, and replaces it by its next versions. */
-async function openSession(first: AppBundle, options: ServeOptions) {
+async function openSession(first: AppBundle, options: ServeOptions, stopping: AbortSignal) {
   const { data, partitions, handlers, views: modules = [], json } = options
   const { bundleApp } = await import('../sandbox/bundle.ts')
   const loadViews = () => Promise.all(modules.map((module) => bundleApp(module)))
@@ -86,6 +91,8 @@ async function openSession(first: AppBundle, options: ServeOptions) {
     views,
     partitions,
     handlers: await loadHandlers(handlers),
+    signal: stopping,
+    stopping,
   })
   let served: Served
   try {

@@ -71,14 +71,18 @@ test('a start that derives listens at once, says how far it is, and stops on SIG
   }
 })
 
-test('SIGTERM leaves a record that does not end to the next start, in service and in a start', async () => {
+for (const command of ['start', 'dev'] as const)
+  test(`SIGTERM leaves a record that does not end to the next start, ${command}`, () => leaves(command))
+
+/** In service, and in a start. */
+async function leaves(command: 'start' | 'dev'): Promise<void> {
   const data = await mkdtemp(join(tmpdir(), 'hence-slow-'))
   const rulings = async () => {
     const { findings } = await doctor({ data })
     return findings.filter(({ code }) => code === 'derivation-ruled').length
   }
   try {
-    const serving = await started([app, '--data', data])
+    const serving = await started([app, '--data', data], {}, command)
     const post = (type: string, id: string, input: object) =>
       fetch(`${serving.url}/requests/${type}`, {
         method: 'POST',
@@ -94,7 +98,8 @@ test('SIGTERM leaves a record that does not end to the next start, in service an
     assert.equal(((await answer.json()) as { code: string }).code, 'engine-closed')
     assert.equal(await rulings(), 0)
 
-    const starting = new Running(['start', app, '--data', data, '--port', '0', '--open'])
+    const open = command === 'start' ? ['--open'] : []
+    const starting = new Running([command, app, '--data', data, '--port', '0', ...open])
     await starting.error(/has been deriving/)
     assert.equal(await starting.stop('SIGTERM'), 0, starting.errors)
     assert.equal(await rulings(), 0)
@@ -113,4 +118,4 @@ test('SIGTERM leaves a record that does not end to the next start, in service an
   } finally {
     await rm(data, { recursive: true })
   }
-})
+}
