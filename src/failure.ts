@@ -36,7 +36,8 @@ export function shown(text: string, charactersMax = 100): string {
 }
 
 /** The partition key of a derivation that failed, which may have been before the key was known. */
-export const failedKey = (key: string) => (key === '' ? 'no known key' : JSON.stringify(key))
+export const failedKey = (key: string | undefined) =>
+  key === undefined || key === '' ? 'no known key' : JSON.stringify(key)
 
 /** Thrown to callers of a closed engine, and to those who wait when it closes. */
 export const engineClosed = () =>

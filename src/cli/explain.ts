@@ -43,7 +43,7 @@ function tree(story: Story): string[] {
       ...(inReplyTo === undefined ? [] : [{ text: `in reply to ${inReplyTo}`, branches: [] }]),
       ...steps.map((step) => ({
         text:
-          `${step.kind} ${paint.strong(step.type)} under ${step.failure ? failedKey(step.key) : JSON.stringify(step.key)} ` +
+          `${step.kind} ${paint.strong(step.type)} under ${step.key === undefined ? failedKey(undefined) : JSON.stringify(step.key)} ` +
           `${paint.faint(`at ${step.token}`)}`,
         branches: [
           ...(step.correction === undefined ? [] : [correctionBranch(step.correction)]),

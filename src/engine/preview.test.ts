@@ -22,7 +22,7 @@ const deeds = (steps: Awaited<ReturnType<Engine<never>['preview']>>['steps']) =>
       effects: effects.map(({ id, type, input }) => ({ id, type, input })),
       failure,
     }))
-    .toSorted((a, b) => (a.key < b.key ? -1 : 1))
+    .toSorted((a, b) => (a.key! < b.key! ? -1 : 1))
 
 for (const partitions of [1, 8]) {
   test(`on ${partitions} partitions a preview is what the decision then does, and changes nothing`, async () => {

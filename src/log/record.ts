@@ -161,7 +161,9 @@ export interface ControlRecord {
 /**
  * The number of Hence's own rules of deriving, which decide with the app's code what a log derives. Raise it
  * when a change would derive something else from an existing log. 2: a key is serial across waits; a result
- * reaches one input. 3: messages about claims are named by the claims.
+ * reaches one input. 3: messages about claims are named by the claims, and those of a key's judge to that key
+ * keep their order. The latter came after the former; as nothing had been published, and no log of others can
+ * hold what stood between, one number covers both.
  */
 export const rulesNow = 3
 

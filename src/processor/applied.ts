@@ -25,7 +25,8 @@ export interface Applied {
 /** A derivation that threw. */
 export interface RecordedFailure extends Failure {
   readonly type: string
-  readonly key: string
+  /** Left out if it is not known; see `StoryStep`. */
+  readonly key?: string
   readonly partition: number
   readonly offset: number
 }
@@ -46,7 +47,8 @@ export function appliedStep(
 export function failuresOf({ partition, offset, trace }: Applied): RecordedFailure[] {
   const failures: RecordedFailure[] = []
   for (const { type, key, failure } of trace.derivations) {
-    if (failure !== undefined) failures.push({ type, key, ...failure, partition, offset })
+    if (failure !== undefined)
+      failures.push({ type, ...(key !== '' && { key }), ...failure, partition, offset })
   }
   return failures
 }

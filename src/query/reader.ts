@@ -335,7 +335,7 @@ export class Reader {
       at,
       kind,
       type,
-      key,
+      ...((key !== '' || failure === undefined) && { key }),
       changes: this.#rows(changes),
       events: events.map(([type, key, data]) => ({
         type,

@@ -45,8 +45,8 @@ export interface StoryStep {
   readonly kind: 'request' | 'event' | 'timer' | 'result' | 'correction'
   /** The type of the request or event; types of system messages, for example claims, begin with `hence:`. */
   readonly type: string
-  /** Its partition key. */
-  readonly key: string
+  /** Its partition key; left out if it failed, or was ruled out by hand, before its key was known. */
+  readonly key?: string
   readonly changes: readonly StoryChange[]
   /** The events that it emitted; each becomes a step once it has been applied. */
   readonly events: readonly { readonly type: string; readonly key: string; readonly data: unknown }[]

@@ -224,7 +224,9 @@ class LmdbStore implements Store {
     await tryWrite(this.#opening.directory, bytes)
     const before = this.#root.useReadTransaction()
     this.#newest = this.#reading(before)
-    // All puts within one batch, to any database of the environment, are one transaction.
+    // All puts within one batch, to any database of the environment, are one transaction. The batch is one
+    // turn of the event loop: its writer thread does the puts, and here they are only queued. LMDB's binding
+    // has no batch over several turns, but for transactions whose puts this thread would do itself.
     let last: Promise<boolean> | undefined
     try {
       await this.#root.batch(() => {

@@ -344,6 +344,9 @@ test('an operator rules a record out by hand, and never one that was decided', a
     assert.match(ruled[0]!.message, /\(fill no known key\).* it fills the heap/)
     const explained = await hence(['explain', 'fill', '--data', data])
     assert.match(explained.stdout, /request fill under no known key/)
+    const story = await hence(['explain', 'fill', '--data', data, '--json'])
+    const [step] = JSON.parse(story.stdout).steps
+    assert.deepEqual([step.type, 'key' in step], ['fill', false])
     const shown = await hence(['doctor', '--data', data])
     assert.match(shown.stdout, /^ {2}To do: If that code is in force/m)
 

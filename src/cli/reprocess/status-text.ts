@@ -1,3 +1,4 @@
+import { failedKey } from '../../failure.ts'
 import type { ControlFact, ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import type { Generations } from '../../server/reprocess.ts'
 import { paint } from '../terminal/output.ts'
@@ -30,7 +31,7 @@ export function statusText(status: ReprocessStatus): string[] {
   if (lastFailure !== undefined) {
     const { partition, offset, type, key, code, message } = lastFailure
     lines.push(
-      `  the last one: record ${partition}:${offset}, ${type} ${JSON.stringify(key)}: ${code}: ${message}`,
+      `  the last one: record ${partition}:${offset}, ${type} ${failedKey(key)}: ${code}: ${message}`,
     )
   }
   if (error !== undefined) lines.push(`  ${paint.bad(error.code)}: ${error.message}`)
