@@ -74,9 +74,9 @@ export async function becomeActive(
       try {
         const holder = await note.holder()
         if (holder === undefined) {
+          if (said !== undefined) progress?.(warm.far)
           await log.claim()
           await note.begin()
-          if (said !== undefined) progress?.(warm.far)
           return await warm.handOver()
         }
         // One that has died looks alike for a moment.

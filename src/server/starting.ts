@@ -13,14 +13,14 @@ interface StandbyServer {
   close(): Promise<void>
 }
 
-/** How long requests wait for a standby that has taken the log, in milliseconds; and how many. */
+/** How long requests wait for a standby that takes the log, in milliseconds; and how many. */
 const heldMs = 1_000
 const heldMax = 10_000
 
 /**
  * Listens while an engine starts: every request gets 503 with how far the start is, and `/livez` says that
  * the process lives. `Server.listen` takes the open listener over, so no connection is refused in between. A
- * standby that has taken the log is ready in a moment: requests wait for that.
+ * standby that takes the log is ready in a moment: requests wait for that.
  */
 export class StartingServer {
   readonly #listener: Listener
@@ -34,11 +34,10 @@ export class StartingServer {
 
   constructor(limits: Partial<Limits> = {}) {
     this.#listener = new Listener((request, response) => {
-      if (this.#standby) return this.#standby.node(request, response)
       const isLive = request.url === '/livez' && (request.method === 'GET' || request.method === 'HEAD')
       if (isLive) writeAnswer(response, live)
       else if (this.#held && this.#held.length < heldMax) this.#held.push([request, response])
-      else this.#refuse(request, response)
+      else this.#answer(request, response)
     }, limitsOf(limits))
   }
 
@@ -50,10 +49,14 @@ export class StartingServer {
   progress({ derived, of, follows }: StartProgress): void {
     const progress = `${derived} of ${of} records are derived.`
     this.#problem = follows === undefined ? starting(` ${progress}`) : standby(follows, progress)
-    if (follows === undefined) this.serve(undefined)
-    if (follows === undefined && this.#follows !== undefined) {
+    // Another process may be first after all.
+    if (follows !== undefined) this.#handleHeld(this.#answer)
+    else if (this.#follows !== undefined) {
       this.#held = []
-      this.#release = setTimeout(() => this.#handleHeld(this.#refuse), heldMs)
+      this.#release = setTimeout(() => {
+        this.serve(undefined)
+        this.#handleHeld(this.#answer)
+      }, heldMs)
     }
     this.#follows = follows
   }
@@ -72,7 +75,10 @@ export class StartingServer {
     return this.#listener
   }
 
-  readonly #refuse: Handle = (_, response) => writeAnswer(response, problemAnswer(problemOf(this.#problem)))
+  readonly #answer: Handle = (request, response) => {
+    if (this.#standby) this.#standby.node(request, response)
+    else writeAnswer(response, problemAnswer(problemOf(this.#problem)))
+  }
 
   #handleHeld(handle: Handle): void {
     clearTimeout(this.#release)
@@ -83,7 +89,7 @@ export class StartingServer {
 
   async close(): Promise<void> {
     this.serve(undefined)
-    this.#handleHeld(this.#refuse)
+    this.#handleHeld(this.#answer)
     this.#listener.stop()
     await this.#listener.end(0)
   }
