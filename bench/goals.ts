@@ -125,6 +125,13 @@ export function goalsOf(results: readonly Result[]): Goal[] {
         return [is, part >= 0.6 && Math.max(...ratios) <= 2]
       },
     ),
+    judged('p99 of live requests while a view is built, 64 in flight', '–', '≤ 1.5 ×', '--only views', () => {
+      const [without, during] = ['without a view', 'while a view is built'].map(
+        (where) => find(`submit, 64 in flight, ${where}`)?.p99 ?? Number.NaN,
+      ) as [number, number]
+      const ratio = during / without
+      return Number.isNaN(ratio) ? undefined : [`${hundredth(ratio)} ×`, ratio <= 1.5]
+    }),
     judged(
       'ready after kill -9 with millions of records; anonymous memory from 1 to so many',
       '1.1 s at 3 million; –',

@@ -22,6 +22,7 @@ import { sqlite } from './sqlite.ts'
 import { steps } from './steps.ts'
 import { submit } from './submit.ts'
 import { transfers } from './transfers.ts'
+import { views } from './views.ts'
 
 const parts: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
   submit,
@@ -29,6 +30,7 @@ const parts: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
   http,
   replay,
   reprocess,
+  views,
   restart,
   load: (bench) => load(bench),
   steps,

@@ -37,6 +37,8 @@ interface SavedPosition {
   readonly logId: string
   /** By partition: the offset of the next record. */
   readonly positions: readonly number[]
+  /** See `RecentChanges`. */
+  readonly changedAt?: readonly number[] | undefined
 }
 
 /** Which rows of which view: other code, and another generation, has rows of its own. */
@@ -107,7 +109,8 @@ export class ViewFold implements ViewVersion {
       decode: (text) => program.realm.parseFrozen(text),
     })
     this.#rows = rowsFor(this.table, program)
-    this.recent = new RecentChanges(this.table, `${of.version.slice(0, 12)}.${of.generation}`)
+    const { changedAt } = this.#saved.get('position') ?? {}
+    this.recent = new RecentChanges(this.table, `${of.version.slice(0, 12)}.${of.generation}`, changedAt)
   }
 
   /** By partition: the offset of the next record; undefined while the log is derived again for it. */
@@ -250,7 +253,10 @@ export class ViewFold implements ViewVersion {
     if (before) await before
     if (this.failure !== undefined) return
     const { positions } = this
-    if (positions !== undefined) this.#saved.set('position', { logId: this.#logId, positions })
+    if (positions !== undefined) {
+      const { changedAt } = this.recent
+      this.#saved.set('position', { logId: this.#logId, positions, changedAt })
+    }
     this.#state.commit()
     try {
       await this.#state.checkpoint()

@@ -29,6 +29,8 @@ export class RecentChanges {
   /** By partition: everything folded from here on is kept; undefined until it is fed. */
   #from: number[] | undefined
   #at: number[] = []
+  /** The position after the last record that changed a row, also one of before; undefined if not known. */
+  #changedAt: readonly number[] | undefined
   #records: ChangedRecord[] = []
   /** How many records were forgotten, and the number of rows of the others. */
   #forgotten = 0
@@ -36,9 +38,15 @@ export class RecentChanges {
   #isEnded = false
   #next = Promise.withResolvers<void>()
 
-  constructor(table: TableState, version: string) {
+  /** @param changedAt that of the saved rows */
+  constructor(table: TableState, version: string, changedAt: readonly number[] | undefined) {
     this.#table = table
     this.#version = version
+    this.#changedAt = changedAt
+  }
+
+  get changedAt(): readonly number[] | undefined {
+    return this.#changedAt
   }
 
   get position(): string {
@@ -52,12 +60,14 @@ export class RecentChanges {
   /** All records before these offsets have been folded. */
   reached(positions: readonly number[]): void {
     this.#at = [...positions]
-    this.#from ??= [...positions]
+    // Who has the last change that was saved has all of them.
+    this.#from ??= [...(this.#changedAt ?? positions)]
   }
 
   add(partition: number, offset: number, changes: readonly StateChange[]): void {
     this.#at[partition] = offset + 1
     if (changes.length === 0) return
+    this.#changedAt = [...this.#at]
     this.#records.push({ partition, offset, position: this.position, changes })
     this.#rows += changes.length
     while (this.#rows > rowsMax && this.#records.length > 1) {

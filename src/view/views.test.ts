@@ -204,6 +204,34 @@ test('the changes of a view: in its order, after a position, also after a crash;
   await engine.close()
 })
 
+test('a follower that has every change of a view goes on after a restart, also if other records came later', async () => {
+  const data = memoryStorage({ partitions: 2 })
+  const engine = await open(data)
+  const { tokens } = await trade(engine, 50, 1)
+  await engine.scan('by-sku', {}, { after: tokens })
+  const last = await engine.viewPosition('by-sku')
+  // Rejected, so no row of that view changes.
+  for (const order of ['none', 'nobody']) {
+    const { token, status } = await engine.submit('cancel', { order }, { requestId: uuid7(Date.now()) })
+    assert.equal(status, 'rejected')
+    await engine.scan('by-sku', {}, { after: token })
+  }
+  assert.notEqual(await engine.viewPosition('by-sku'), last)
+  await engine.close()
+  const again = await open(data)
+  const stop = new AbortController()
+  const following = again.changes({ view: 'by-sku', from: last, signal: stop.signal })
+  const next = following[Symbol.asyncIterator]().next()
+  await again.submit('buy', { order: 'new', sku: 'mug', customer: 'ann', cents: 7 }, { requestId: 'new' })
+  assert.deepEqual((await next).value?.changes[0]?.after, { orders: 1, cents: 7 })
+  stop.abort()
+  // One that lacks a change is refused.
+  const first = `0.0@${last.split('@')[1]}`
+  const early = again.changes({ view: 'by-sku', from: first })[Symbol.asyncIterator]().next()
+  await assert.rejects(early, { code: 'position-unknown' })
+  await again.close()
+})
+
 test('messages come as a view gets them, and go on at a position with the same sequence, also after a crash', async () => {
   const data = memoryStorage({ partitions: 2 })
   const engine = await open(data)

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
-import { bundleApp, createEngine, type Engine, type Report, type WithViews } from 'hence'
+import { type AppBundle, bundleApp, createEngine, type Engine, type Report, type WithViews } from 'hence'
 import * as ways from 'hence/postgres'
 import { memoryStorage } from 'hence/testing'
 import { Client } from 'pg'
@@ -90,14 +90,14 @@ async function opened(data = memoryStorage({ partitions: 3 })) {
 test('a sink mirrors a view, and copies it again when other rows answer', async (t) => {
   if (!cluster) return t.skip(why)
   const module = await bundleApp(import.meta.resolve('../apps/sales-views.ts'))
-  const engine = closedAfter(
-    await createEngine<WithViews<typeof sales, typeof views>>({
-      app: import.meta.resolve('../apps/sales.ts'),
-      views: [module],
-      data: memoryStorage({ partitions: 2 }),
-      ...quiet,
-    }),
-  )
+  const data = memoryStorage({ partitions: 2 })
+  const openWith = async (module: AppBundle) =>
+    closedAfter(
+      await createEngine<WithViews<typeof sales, typeof views>>({
+        ...{ app: import.meta.resolve('../apps/sales.ts'), views: [module], data, ...quiet },
+      }),
+    )
+  let engine = await openWith(module)
   const buy = async (order: string, cents: number) => {
     const input = { order, sku: 'mug', customer: 'ada', cents }
     const { token } = await engine.submit('buy', input, { requestId: order })
@@ -105,7 +105,8 @@ test('a sink mirrors a view, and copies it again when other rows answer', async 
   }
   await buy('o1', 100)
   const { connection } = cluster
-  const sink = postgresSink({ engine, connection, tables: ['by-sku'], schema: 'views', ...quiet })
+  const begin = () => postgresSink({ engine, connection, tables: ['by-sku'], schema: 'views', ...quiet })
+  let sink = begin()
   await sink.caughtUp()
   const mirrored = async () => (await client.query('SELECT key, value FROM views.by_sku')).rows
   assert.deepEqual(await mirrored(), [{ key: 'mug', value: { orders: 1, cents: 100 } }])
@@ -114,11 +115,22 @@ test('a sink mirrors a view, and copies it again when other rows answer', async 
   assert.deepEqual(await mirrored(), [{ key: 'mug', value: { orders: 2, cents: 300 } }])
   const code = module.code.replace('sign*row.cents', '2*sign*row.cents')
   assert.notEqual(code, module.code)
-  await engine.useViews([{ ...module, code, hash: createHash('sha256').update(code).digest('hex') }])
+  const changed = { ...module, code, hash: createHash('sha256').update(code).digest('hex') }
+  await engine.useViews([changed])
   while (sink.stats().snapshots < 2) await new Promise(setImmediate)
   await buy('o3', 300)
   await sink.caughtUp()
   assert.deepEqual(await mirrored(), [{ key: 'mug', value: { orders: 3, cents: 1_200 } }])
+  // After a restart it goes on, also if later records changed no row of the view.
+  await engine.submit('cancel', { order: 'none' }, { requestId: 'c1' })
+  await sink.close()
+  await engine.close()
+  engine = await openWith(changed)
+  sink = begin()
+  await buy('o4', 400)
+  await sink.caughtUp()
+  assert.equal(sink.stats().snapshots, 0)
+  assert.deepEqual(await mirrored(), [{ key: 'mug', value: { orders: 4, cents: 2_000 } }])
 })
 
 test('a sink copies all rows, follows changes, and continues after a restart of either side', async (t) => {
