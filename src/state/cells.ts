@@ -210,8 +210,9 @@ export class Cells<V> implements Collection<V> {
   endSaving(): void {
     const { saved } = this.#shared
     for (const cell of this.saving.cells()) {
-      const useless = !this.#kept || cell.value === deleted || cell.value === unread
-      if (useless && cell.checkpoint <= saved) this.#drop(cell)
+      // Most rows that are written unread, such as the lines of an order, are not needed again soon.
+      const isIdle = !this.#kept || !cell.used || cell.value === deleted || cell.value === unread
+      if (isIdle && cell.checkpoint <= saved) this.#drop(cell)
     }
     this.saving = new Overlay<Cell<V>>()
     this.#saved = []
@@ -275,9 +276,9 @@ export class Cells<V> implements Collection<V> {
     const { undo, checkpoint } = shared
     let cell = this.#find(key)
     if (cell === undefined) {
-      cell = { key, home: this, value: unread, isStored, checkpoint: 0, bytes: 0, round: 0, used: true }
+      cell = { key, home: this, value: unread, isStored, checkpoint: 0, bytes: 0, round: 0, used: false }
       this.#keep(cell)
-    }
+    } else if (cell.checkpoint <= shared.saved) cell.used = true
     if (cell.checkpoint !== checkpoint) {
       cell.checkpoint = checkpoint
       cell.bytes = 0

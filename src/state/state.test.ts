@@ -618,10 +618,33 @@ test('saved values are cached up to a bound, those read lately longest', async (
   assert.equal(store.reads, 2)
 })
 
+test('a saved value is cached if it was read before, and not if it was only written', async () => {
+  const store = new CountingStore(memoryStore())
+  const state = new State(store)
+  const rows = state.collection<number[]>('rows', codec, true)
+  for (const key of ['read', 'written', 'written again']) rows.set(key, [1])
+  rows.get('read')
+  state.commit()
+  await state.checkpoint()
+  rows.get('written again')
+  rows.set('written again', [2])
+  state.commit()
+  await state.checkpoint()
+  const reads = (key: string): number => {
+    store.reads = 0
+    rows.get(key)
+    return store.reads
+  }
+  assert.deepEqual(['read', 'written again', 'written', 'written'].map(reads), [0, 0, 1, 0])
+})
+
 test('the bytes of cached values are a whole number, as a metric of bytes is', async () => {
   const state = new State(memoryStore())
   const rows = state.collection<{ text: string }>('rows', codec, true)
-  for (let length = 0; length < 300; length++) rows.set(`row${length}`, { text: 'x'.repeat(length) })
+  for (let length = 0; length < 300; length++) {
+    rows.set(`row${length}`, { text: 'x'.repeat(length) })
+    rows.get(`row${length}`)
+  }
   state.commit()
   await state.checkpoint()
   assert.ok(state.cacheBytes > 0 && Number.isInteger(state.cacheBytes), `${state.cacheBytes}`)
