@@ -14,26 +14,31 @@ import type { Turn } from './turn.ts'
  * @throws HenceError `unknown-definition`, `key-too-long`, `claim-invalid` (change)
  */
 export function claimsInOrder(turn: Turn, scope: string, claims: readonly Claim[]): HeldClaim[] {
-  const merged = new Map<string, HeldClaim>()
-  for (const { constraint, key, units, priority, exchange, wait } of claims) {
+  const sorted = claims.map((claim) => {
+    const { constraint, key, exchange } = claim
     const { mode, adjustable } = turn.constraint(constraint)
     checkJudgedKey(constraint, key, turn.identity)
-    const at = encodeKey([constraint, key])
-    const before = merged.get(at)
-    const instead = before?.instead ?? (exchange && holdersOf(turn, scope, constraint, key))
-    merged.set(at, {
+    const instead = exchange && holdersOf(turn, scope, constraint, key)
+    return { at: encodeKey([constraint, key]), claim, strict: mode === 'strict', adjustable, instead }
+  })
+  sorted.sort((a, b) => compareKeys(a.at, b.at))
+  const lists: [strict: HeldClaim[], loose: HeldClaim[]] = [[], []]
+  for (const [i, { at, claim, strict, adjustable, instead: own }] of sorted.entries()) {
+    const { constraint, key, units, priority, wait } = claim
+    const list = lists[strict ? 0 : 1]
+    const before = at === sorted[i - 1]?.at ? list.pop() : undefined
+    const instead = before?.instead ?? own
+    list.push({
       constraint,
       key,
       units: before === undefined || !adjustable ? units : before.units + units,
       priority: Math.max(before?.priority ?? priority, priority),
-      strict: mode === 'strict',
+      strict,
       ...(instead && { instead }),
       ...((wait || before?.wait) && instead === undefined && { wait: true as const }),
     })
   }
-  return [...merged]
-    .sort(([a, x], [b, y]) => Number(y.strict) - Number(x.strict) || compareKeys(a, b))
-    .map(([, claim]) => claim)
+  return lists.flat()
 }
 
 /** How many requests' claims one claim may replace, so that its message has a bound. */

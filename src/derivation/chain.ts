@@ -13,7 +13,9 @@ export class Origin {
   readonly depth: number
   readonly #seed: () => string
   #known: string | undefined
-  #named: Map<string, number> | undefined
+  #names: (() => string)[] | undefined
+  #counts: Map<string, number> | undefined
+  #counted: string[] | undefined
 
   constructor(depth: number, seed: () => string) {
     this.depth = depth
@@ -26,12 +28,26 @@ export class Origin {
     return this.#known
   }
 
-  /** Makes a name one of its own among the system messages and violations of the derivation. */
-  named(name: string): string {
-    this.#named ??= new Map()
-    const count = this.#named.get(name) ?? 0
-    this.#named.set(name, count + 1)
-    return `${count} ${name}`
+  /**
+   * Makes a name one of its own among the system messages and violations of the derivation. It is counted now
+   * and made when it is needed: most messages stay in their partition, where nobody asks for their ids.
+   */
+  named(name: () => string): () => string {
+    this.#names ??= []
+    const at = this.#names.push(name) - 1
+    return () => this.#nameAt(at)
+  }
+
+  #nameAt(at: number): string {
+    this.#counts ??= new Map()
+    this.#counted ??= []
+    for (let i = this.#counted.length; i <= at; i++) {
+      const name = this.#names![i]!()
+      const count = this.#counts.get(name) ?? 0
+      this.#counts.set(name, count + 1)
+      this.#counted.push(`${count} ${name}`)
+    }
+    return this.#counted[at]!
   }
 }
 

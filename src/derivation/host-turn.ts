@@ -21,7 +21,7 @@ export class HostTurn implements Turn {
   readonly key: string
   readonly now: number
   readonly identity: string
-  readonly undecided = new Set<string>()
+  #undecided: Set<string> | undefined
   readonly #context: DerivationContext
   readonly #facts: Facts
   readonly #origin: Origin
@@ -35,6 +35,11 @@ export class HostTurn implements Turn {
     this.#facts = facts
     this.#origin = origin
     this.#emissions = emissions
+  }
+
+  get undecided(): Set<string> {
+    this.#undecided ??= new Set()
+    return this.#undecided
   }
 
   constraint(name: string): Constraint {
@@ -54,10 +59,10 @@ export class HostTurn implements Turn {
     const parent = this.#origin
     // Named by its subject, since other code may send more or fewer messages before it.
     const { constraint, key: judged, identity, violation }: Subject = data
-    const name = parent.named(`${type} ${key} ${constraint} ${judged} ${identity} ${violation}`)
+    const name = parent.named(() => `${type} ${key} ${constraint} ${judged} ${identity} ${violation}`)
     // Without the limit of `childOf`, which is for endless chains of the app. If it cut off a system message,
     // the request that waits for the answer would wait for ever. Such chains end, as no limit changes there.
-    const origin = new Origin(parent.depth + 1, () => eventId(of ?? parent.seed, type, name))
+    const origin = new Origin(parent.depth + 1, () => eventId(of ?? parent.seed, type, name()))
     this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain, isLater })
   }
 
@@ -79,7 +84,7 @@ export class HostTurn implements Turn {
   }
 
   id(name: string): string {
-    return namedUuid(this.#origin.seed, 'id', this.#origin.named(name))
+    return namedUuid(this.#origin.seed, 'id', this.#origin.named(() => name)())
   }
 }
 

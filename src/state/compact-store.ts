@@ -1,6 +1,6 @@
 import { type BlockChange, type BlockEntry, entriesOf, merged, removed, runOf, valueIn } from './block.ts'
 import { FieldNames } from './field-names.ts'
-import { endOfPrefix } from './keys.ts'
+import { compareKeys, endOfPrefix } from './keys.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
 /**
@@ -122,8 +122,9 @@ export class CompactStore implements Store {
     }
     const reading = this.#reading.of(before)
     for (const [collection, gathered] of packed) {
+      gathered.sort(([a], [b]) => compareKeys(a, b))
       // Of several changes of a key, the last one counts.
-      const sorted = [...new Map(gathered)].sort(([a], [b]) => (a < b ? -1 : 1))
+      const sorted = gathered.filter(([key], i) => key !== gathered[i + 1]?.[0])
       const count = reading.runs(collection)
       if (count < runsMax) {
         yield [runsCollection, run(collection, count + 1, sorted)]
