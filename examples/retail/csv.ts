@@ -100,8 +100,9 @@ async function* readRows(path: string): AsyncGenerator<InvoiceRow[]> {
   const close = (): InvoiceRow[] => {
     const { text, before } = open
     open = { text: '', before }
-    const [fields] = parse(text, { relax_column_count: true, record_delimiter: ['\n', '\r\n'] })
-    return row(fields!)
+    return row(
+      quotedFields(text) ?? parse(text, { relax_column_count: true, record_delimiter: ['\n', '\r\n'] })[0]!,
+    )
   }
   try {
     let rest = ''
@@ -126,6 +127,19 @@ async function* readRows(path: string): AsyncGenerator<InvoiceRow[]> {
       { cause: error },
     )
   }
+}
+
+/** The fields of a record with quotes; undefined if it is malformed, which the parser explains. */
+function quotedFields(text: string): string[] | undefined {
+  const fields: string[] = []
+  const field = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?$)/y
+  for (let separator: string | undefined = ','; separator === ','; ) {
+    const found = field.exec(text)
+    if (found === null) return undefined
+    fields.push(found[1]?.replaceAll('""', '"') ?? found[2]!)
+    separator = found[3]
+  }
+  return fields
 }
 
 /** Refuses other encodings, which would silently corrupt names; removes a byte order mark. */
