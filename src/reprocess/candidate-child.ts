@@ -35,7 +35,7 @@ export class CandidateChild implements Candidate {
   #each: SummaryOptions['each']
   /** Settles when the child process is open that took the place of one that ran out of memory. */
   #restarting: Promise<void> | undefined
-  /** How often it ran out of memory without coming further than before, and how far it had come at most. */
+  /** How often it ran out of memory since it came further, or needed a ruling, and how far it had come. */
   readonly #outOfMemory = { times: 0, records: 0 }
 
   static async open(host: ChildHost, options: ChildOptions): Promise<CandidateChild> {
@@ -154,7 +154,10 @@ export class CandidateChild implements Candidate {
     this.#exited = exited.promise
     const local: EngineFunctions = {
       liveProgress: async (beyond) => plain(await this.#host.liveProgress(beyond)),
-      rule: (partition, ruling) => this.#host.rule(partition, ruling),
+      rule: (partition, ruling) => {
+        this.#outOfMemory.times = 0
+        return this.#host.rule(partition, ruling)
+      },
       report: (report) => this.#host.report(report),
       reportProgress: (progress) => {
         // A message of a child that has exited may still arrive.

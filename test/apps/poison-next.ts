@@ -41,8 +41,9 @@ const count = jar.request('count', {
   input: z.object({ jar: z.string() }),
   key: (input) => input.jar,
   derive(tx, { jar }) {
-    // Some notes never end.
-    if (jar.startsWith('n')) tx.emit(noted, { jar: `of ${jar}`, step: jar === 'n0' ? 0 : 1 })
+    // Some notes never end, or fill the heap.
+    const step = { n0: 0, n2: 2 }[jar] ?? 1
+    if (jar.startsWith('n')) tx.emit(noted, { jar: `of ${jar}`, step })
     return add(tx)
   },
 })
@@ -93,6 +94,6 @@ export default app('poison', {
   tables: [counts],
   reactions: [
     jar.on(sent, (tx, { step }) => void walked(tx, step)),
-    jar.on(noted, (tx, { step }) => void walked(tx, step)),
+    jar.on(noted, (tx, { step }) => void (step === 2 ? filled(tx, 1e6) : walked(tx, step))),
   ],
 })

@@ -11,6 +11,7 @@ import { bundleApp, createEngine, type Engine } from 'hence'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { decodeRecord } from '../../src/log/record.ts'
 import type { Report } from '../../src/report.ts'
+import { type MemoryStorage, memoryStorage } from '../../src/testing/index.ts'
 import type poison from '../apps/poison.ts'
 import { crashAt } from '../crash-points.ts'
 
@@ -19,7 +20,9 @@ import { crashAt } from '../crash-points.ts'
 const before = await bundleApp<typeof poison>(new URL('../apps/poison.ts', import.meta.url))
 const next = await bundleApp<typeof poison>(new URL('../apps/poison-next.ts', import.meta.url))
 
-type Options = Omit<Parameters<typeof createEngine<typeof poison>>[0], 'app' | 'data'>
+type Options = Omit<Parameters<typeof createEngine<typeof poison>>[0], 'app' | 'data'> & {
+  readonly data?: MemoryStorage
+}
 
 async function withEngines(
   partitions: number,
@@ -178,6 +181,29 @@ test('the generation that was live before follows past records that only its cod
   })
 })
 
+for (const isChild of [true, false])
+  test(`a record that comes just before a comparison is ruled on, ${isChild ? 'apart' : 'in the engine'}`, async () => {
+    await withEngines(2, async (open, reports) => {
+      const engine = await open(before, isChild ? {} : { data: memoryStorage({ partitions: 2 }) })
+      const { reprocessing } = engine
+      await reprocessing.start({ app: next })
+      await reprocessing.caughtUp()
+      const first = await engine.submit('name', { jar: 'd', text: 'aa' }, { requestId: 'name' })
+      assert.equal(first.status, 'accepted')
+      const { sha256: diff } = await reprocessing.diff()
+      assert.equal(ruled(reports), 1)
+      await engine.submit('name', { jar: 'd', text: 'aaa' }, { requestId: 'too' })
+      await reprocessing.promote({ diff }, { requestId: 'approval' })
+      assert.equal(ruled(reports), 2)
+      for (const requestId of ['name', 'too']) {
+        const text = requestId === 'name' ? 'aa' : 'aaa'
+        const { status, corrected } = await engine.submit('name', { jar: 'd', text }, { requestId })
+        assert.deepEqual([status, corrected?.status], ['accepted', 'failed'])
+      }
+      await engine.close()
+    })
+  })
+
 /** Runs the process with little memory, until it ends or `stop` says so. */
 async function run(
   data: string,
@@ -253,20 +279,23 @@ for (const partitions of [1, 2]) {
       const sent = [
         { type: 'count', input: { jar: 'a' } },
         { type: 'name', input: { jar: 'a', text: 'aaaa' } },
+        { type: 'count', input: { jar: 'n2' } },
         { type: 'count', input: { jar: 'b' } },
       ]
       const { code, lines } = await run(data, { partitions, derivationMs: 30_000 }, ...sent)
       assert.equal(code, 0)
       assert.deepEqual(
         ofCandidate(lines).map(({ message }) => /\(.*?\) was ruled on: .*?\./.exec(message!)![0]),
-        ['(name "a") was ruled on: Processes that derived it ran out of memory.'],
+        ['name "a"', 'noted "of n2"'].map(
+          (each) => `(${each}) was ruled on: Processes that derived it ran out of memory.`,
+        ),
       )
       await rm(join(data, 'state'), { recursive: true })
       const engine = await createEngine<typeof poison>({ app: next, data, report: () => {} })
       assert.equal(await engine.digest(), lines.at(-1)!.digest)
       assert.deepEqual(
-        [await engine.get('counts', ['a']), await engine.get('counts', ['b'])],
-        [{ n: 2 }, { n: 2 }],
+        await Promise.all(['a', 'b', 'n2', 'of n2'].map((jar) => engine.get('counts', [jar]))),
+        [{ n: 2 }, { n: 2 }, { n: 2 }, undefined],
       )
       await engine.close()
     })
