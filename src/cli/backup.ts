@@ -12,14 +12,24 @@ export function backupCommand() {
   )
     .readsLog()
     .requiredOption('--to <directory>', 'where the copy goes: a new or empty directory')
+    .option(
+      '--state',
+      'copy the derived state and nothing else: new standbys begin with it (`start --state`)',
+    )
     .json()
     .addHelpText(
       'after',
       '\nIt may run beside a process that has the directory open. The signing key (audit/key.pem)\nis not ' +
         'in the copy: keep one of it apart. The rest of the copy is as private as the data.',
     )
-    .runs(async ({ data, to, json }: { data: string; to: string; json?: true }) => {
-      const { backup } = await import('../offline/backup.ts')
+    .runs(async ({ data, to, state, json }: { data: string; to: string; state?: true; json?: true }) => {
+      const { backup, backupState } = await import('../offline/backup.ts')
+      if (state) {
+        const { records } = await backupState({ data, to })
+        const text = `${paint.good('✔')} The state of ${records} records is in ${to}, read back and checked.`
+        await printResult(json, { directory: to, records }, [text])
+        return exitCode.ok
+      }
       const copied = await withProgress((work) => backup({ data, to, ...work }))
       return printCopied(copied, json)
     })

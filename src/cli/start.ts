@@ -28,6 +28,10 @@ export function startCommand() {
   ]).argument('<app>', 'the module that exports the app, for example shop.ts')
   return serveOptions(start)
     .addOption(logOption())
+    .option(
+      '--state <directory>',
+      'begin with this copy of the derived state, if there is none (`backup --state`)',
+    )
     .option('--advertise <url>', 'with --log: where others reach this process; those that follow it say so')
     .option('--open', 'while the data directory has no API keys, let everybody on this machine do everything')
     .option('--wait', 'wait until another process releases the data directory, then take over')
@@ -62,6 +66,7 @@ interface StartOptions extends ServeOptions {
   /** Where the log is, if not in the data directory. */
   readonly log?: string
   readonly advertise?: string
+  readonly state?: string
   readonly wait?: true
   readonly check?: true
   readonly audit?: true
@@ -73,7 +78,7 @@ interface StartOptions extends ServeOptions {
 
 async function startApp(path: string, options: StartOptions): Promise<number> {
   const { data, log, partitions, handlers, views, wait, check, audit, newKey, onCodeChange } = options
-  const { confirmClock, json } = options
+  const { confirmClock, json, state } = options
   const { publish: files = [] } = options
   if (files.length > 0 && !audit)
     throw new InvalidArgumentError('--publish requires --audit, which signs the heads.')
@@ -95,6 +100,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     wait,
     check,
     confirmClock,
+    state,
     report,
     signal: stop.signal,
     stopping: stop.signal,

@@ -68,6 +68,11 @@ export interface EngineOptions<A extends App> {
    * tenth of it an alarm names the record. Default 5,000.
    */
   readonly derivationMs?: number
+  /**
+   * A folder with a copy of the derived state (`hence backup --state`). A directory without state begins with
+   * it, unless it is damaged or of another log, and derives only what came after.
+   */
+  readonly state?: string | undefined
   /** A checkpoint is made after so many changed rows, and after 16 MiB of them. Default 20,000. */
   readonly checkpointRows?: number
   /** Deliver the app's effects. Without handlers, effects are kept and not delivered. */

@@ -17,6 +17,7 @@ import type { ActiveNote } from '../storage/active-note.ts'
 import type { RunFile } from '../storage/run-file.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Views } from '../view/views.ts'
+import { adoptState } from './adopt-state.ts'
 import type { Standby } from './engine.ts'
 import { afterTooLate, unknownToken } from './read-after.ts'
 import { Reads, type ReadsHost } from './reads.ts'
@@ -36,6 +37,7 @@ interface StandbyOptions extends StartWatch {
   /** Whether to wait until no other process is active. */
   readonly wait: boolean
   readonly views?: readonly AppSource[] | undefined
+  readonly state?: string | undefined
   standby?(standby: Standby<App>): void
 }
 
@@ -301,6 +303,8 @@ class WarmStandby implements ReadsHost {
     const live = liveOf(facts)
     const version = baseOf(facts, live) ?? versionOf(facts, live)
     if (version === undefined) return undefined
+    const { state: from, report } = this.#options
+    if (from !== undefined) await adoptState(generations, this.#host.storage, { from, report })
     return Generation.open(generations, lineageOf(facts, live), () => codes.programOf(version))
   }
 

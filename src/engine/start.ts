@@ -21,6 +21,7 @@ import { bundleApp } from '../sandbox/bundle.ts'
 import type { DerivedAt } from '../sandbox/timed.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Views } from '../view/views.ts'
+import { adoptState } from './adopt-state.ts'
 import { Auditing } from './audit.ts'
 import type { EngineOptions } from './engine.ts'
 import { HealthCheck } from './health.ts'
@@ -55,6 +56,8 @@ export async function startEngine<A extends App>(
     const waiting = { ...options, clock, report, checkpointRows, wait }
     warm = await becomeActive({ ...storage.carried, storage, codes, generations }, waiting)
   }
+  const { state: from } = options
+  if (from !== undefined && !warm) await adoptState(generations, storage, { from, report })
   const { confirmClock = false, windowMs = windowMsDefault } = options
   const steady = new SteadyClock(clock, report)
   const last = log.follow?.({ now: () => steady.logTime() }) ?? 0

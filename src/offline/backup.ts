@@ -6,15 +6,22 @@ import { HeadCheck } from '../audit/head-check.ts'
 import { readHeads, someHeads } from '../audit/head-file.ts'
 import { halvesIn, isPublicKey, publicKeysIn } from '../audit/signing-key.ts'
 import { type Flaw, verifyPartition } from '../audit/verify.ts'
+import { changeError } from '../failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { findControls } from '../log/controls.ts'
 import { copyLog } from '../log/file-log/copy.ts'
+import { realDisk } from '../log/file-log/disk.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import type { Position } from '../log/log.ts'
+import { recordsBefore } from '../log/partitions.ts'
+import { readManifest, writeManifest } from '../reprocess/manifest.ts'
+import { copyLmdbStore } from '../state/lmdb-store.ts'
 import { checkEmpty } from '../storage/empty-directory.ts'
-import { dataUnusable } from '../storage/storage.ts'
+import { stateFolder } from '../storage/states.ts'
+import { dataUnusable, keep, kept } from '../storage/storage.ts'
 import { fileExists, readTextIfThere } from '../storage/text-file.ts'
 import { checkPromotions } from './check-promotions.ts'
+import { readCheckpoint } from './checkpoints.ts'
 import { recordsIn, snapshotConsistently, snapshotData } from './data-snapshot.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 import { beginStep, type LongWork } from './progress.ts'
@@ -76,6 +83,40 @@ export const backup = ({ data, to, ...work }: BackupOptions): Promise<Copied> =>
 export function restore({ from, to, until, at, ...work }: RestoreOptions): Promise<Copied> {
   return copyData(from, to, { until, at }, work)
 }
+
+/**
+ * Copies the derived state of a data directory as its last checkpoint left it, for a standby that begins with
+ * it: see the option `state` of an engine. A process may have the directory open.
+ * @returns how many records it was derived from
+ * @throws HenceError `no-state`, `folder-not-empty` (change), `state-unreadable`, `data-unusable` (operator)
+ */
+export async function backupState({ data, to }: BackupOptions): Promise<{ records: number }> {
+  await checkEmpty(to, [])
+  const { live } = await readManifest((name) => kept(data, name))
+  const [from, folder] = [stateFolder(data, live), stateFolder(to, live)]
+  if (!(await fileExists(join(from, 'data.mdb')))) throw noState(data)
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    await copyLmdbStore(from, folder)
+    const saved = await readCheckpoint(folder)
+    if (saved === undefined) throw noState(data)
+    // It says that the copy is whole.
+    await writeManifest(
+      { keep: (...named) => keep(realDisk, to, ...named), kept: (name) => kept(to, name) },
+      { live },
+    )
+    return { records: recordsBefore(saved.positions) }
+  } catch (error) {
+    await removeCopied(to, ['state'])
+    throw error instanceof Error && 'syscall' in error ? dataUnusable(to, error) : error
+  }
+}
+
+const noState = (data: string) =>
+  changeError(
+    'no-state',
+    `${data} has no derived state yet. Give the data directory of a process that has some.`,
+  )
 
 /** The entries of a data directory that a copy may have. */
 const copiedNames = ['log', 'code', 'promotions', 'keys.json', 'audit']

@@ -30,7 +30,10 @@ export async function readManifest(kept: Storage['kept']): Promise<Manifest> {
 }
 
 /** Most starts find it as it is to be, and need not wait for the disk. */
-export async function writeManifest(storage: Storage, manifest: Manifest): Promise<void> {
+export async function writeManifest(
+  storage: Pick<Storage, 'keep' | 'kept'>,
+  manifest: Manifest,
+): Promise<void> {
   const text = JSON.stringify(manifest)
   if ((await storage.kept(manifestName)) !== text) await storage.keep(manifestName, text)
 }

@@ -80,6 +80,16 @@ export async function openLmdbStore(options: {
   }
 }
 
+/** Copies a store as its last write left it; a process may have it open. The folder must be there. */
+export async function copyLmdbStore(directory: string, folder: string): Promise<void> {
+  const root = open({ path: directory, noSubdir: false, readOnly: true })
+  try {
+    await root.backup(folder, false)
+  } finally {
+    await root.close()
+  }
+}
+
 interface StoredCollection {
   readonly name: string
   readonly hash: number

@@ -1,5 +1,5 @@
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
-import { mkdir, rename, rm } from 'node:fs/promises'
+import { copyFile, mkdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
@@ -73,6 +73,22 @@ export class States {
     })
     for (const name of ['data.mdb', 'lock.mdb']) closeToOthers(join(folder, name))
     return store
+  }
+
+  /**
+   * Copies a state from another folder of states, if there is none here. It is checked before it is used.
+   * @returns whether it was copied
+   */
+  async adopt(generation: StateName, from: string): Promise<boolean> {
+    const source = join(stateFolder(from, generation), 'data.mdb')
+    const folder = this.#folder(generation)
+    const target = join(folder, 'data.mdb')
+    if (existsSync(target) || !existsSync(source)) return false
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    writeFileSync(this.#mark(generation), '', { mode: 0o600 })
+    await copyFile(source, `${target}.part`)
+    await rename(`${target}.part`, target)
+    return true
   }
 
   /** Removes a state that is not open, and what was set aside of it. */
