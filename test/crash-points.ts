@@ -7,6 +7,7 @@ export const crashPoints = {
   'any disk operation': 'the process or the power fails at the n-th operation on a simulated disk',
   'any turn of the event loop': 'simulated storage stops between two turns; appends under way arrive or not',
   // By SIGKILL, in real processes.
+  'any system call': 'strace kills the process at its n-th call of a kind on its data directory',
   'during start': 'within the first moments of a process',
   'requests in flight': 'while clients wait for replies',
   'log sealed': 'after a reply, once the log stands still',

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Rehearsed } from '../audit/rehearsed.ts'
 import { HenceError, operatorError, retryError } from '../failure.ts'
-import { runApart } from '../generation/apart.ts'
+import { argvBeside, runApart } from '../generation/apart.ts'
 import { moduleBeside } from '../module-beside.ts'
 
 /** The parameters of a process that rehearses. */
@@ -40,8 +40,7 @@ export async function rehearse(
   const folder = rehearsalFolder(options.directory)
   try {
     await rm(folder, { recursive: true, force: true })
-    // V8's helper threads would compete with live work for the processors.
-    const { lines, errors } = await runApart(mainModule, options, ['--single-threaded'], signal)
+    const { lines, errors } = await runApart(mainModule, options, argvBeside(), signal)
     const found = lines.at(-1) as RehearsalLine | undefined
     if (found !== undefined && 'differs' in found) throw differs(found.differs)
     if (found === undefined && errors !== '') throw new Error(errors)

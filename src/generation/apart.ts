@@ -53,6 +53,15 @@ export async function deriveApart(options: ApartOptions): Promise<Interruption |
   return new Interruption('derivation-too-large', last.begins)
 }
 
+/**
+ * Options of Node for a process that derives beside this one: the limits of this one, so that a derivation
+ * ends there as it does here. V8's helper threads would compete with live work for the processors.
+ */
+export const argvBeside = (): string[] => [
+  '--single-threaded',
+  ...process.execArgv.filter((each) => /^--(max|stack)[-_]/.test(each)),
+]
+
 /** Runs a process that gets options and prints lines of JSON; returns them, and the end of its errors. */
 export async function runApart(
   module: string,

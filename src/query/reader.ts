@@ -299,14 +299,18 @@ export class Reader {
       found.correction.rootOffset === root.offset &&
       found.correction.what.kind === step.type &&
       found.correction.key === step.key
-    for (let offset = last; record === undefined && offset >= 0; offset--) {
+    const { history } = this.#processor
+    // No correction stands before the first promotion.
+    const first = Math.min(
+      ...history.map((fact) => (fact.type === 'promotion' ? fact.positions[partition]! : last)),
+    )
+    for (let offset = last; record === undefined && offset >= first; offset--) {
       if (taken.has(`${partition}:${offset}`)) continue
       const { record: found } = await this.#record(partition, offset)
       if (!isIts(found)) continue
       taken.add(`${partition}:${offset}`)
       record = found
     }
-    const { history } = this.#processor
     const fact = record?.kind === 'correction' ? history[record.correction.promotion] : undefined
     if (fact?.type !== 'promotion') throw otherRecord(partition, last, 'a correction')
     const { number, at, generation, version, principal, requestId, diff, note } = fact

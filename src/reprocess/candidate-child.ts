@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import { HenceError, operatorError } from '../failure.ts'
+import { argvBeside } from '../generation/apart.ts'
 import { moduleBeside } from '../module-beside.ts'
 import type { Candidate } from './candidate.ts'
 import type { ChildFunctions, ChildOptions, EngineFunctions } from './child-protocol.ts'
@@ -145,8 +146,7 @@ export class CandidateChild implements Candidate {
     const child = fork(childModule, [], {
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      // V8's helper threads would compete with live work for the processors.
-      execArgv: ['--single-threaded', ...process.execArgv.filter((each) => each.startsWith('--max-'))],
+      execArgv: argvBeside(),
     })
     const exited = Promise.withResolvers<void>()
     let silentTicks = 0

@@ -93,7 +93,8 @@ export async function copyLmdbStore(directory: string, folder: string): Promise<
 interface StoredCollection {
   readonly name: string
   readonly hash: number
-  readonly database: Database<string, string>
+  /** Undefined where a process ended before it had made all of a new store: then nothing is in it. */
+  readonly database: Database<string, string> | undefined
 }
 
 type Databases = ReadonlyMap<string, StoredCollection>
@@ -116,7 +117,7 @@ class LmdbReading implements Pick<Store, 'get' | 'range'> {
   get(collection: string, key: string): string | undefined {
     const { name, hash, database } = databaseOf(this.#databases, collection)
     try {
-      const value = database.get(key, this.#options)
+      const value = database?.get(key, this.#options)
       return value === undefined ? undefined : checked(name, hash, key, value)
     } catch (error) {
       throw this.#failure(error)
@@ -131,7 +132,7 @@ class LmdbReading implements Pick<Store, 'get' | 'range'> {
       ? { start: to, end: from, reverse: true, exclusiveStart: true, inclusiveEnd: true }
       : { start: from, end: to }
     try {
-      for (const { key, value } of database.getRange({ ...range, ...this.#options } as object))
+      for (const { key, value } of database?.getRange({ ...range, ...this.#options } as object) ?? [])
         yield [key, checked(name, hash, key, value)]
     } catch (error) {
       throw this.#failure(error)
@@ -220,7 +221,7 @@ class LmdbStore implements Store {
       const { hash, database } = databaseOf(this.#databases, collection)
       for (const [key, value] of entries) {
         const slice = value === undefined ? undefined : encoding.encode(hashOf(key, hash), value)
-        databases.push(database)
+        databases.push(database!)
         keys.push(key)
         slices.push(slice)
         ends.push(slice?.start ?? 0, slice?.end ?? 0)
@@ -312,7 +313,7 @@ function databasesOf(root: RootDatabase<string, string>, collections: readonly s
   const databases = new Map<string, StoredCollection>()
   const settings: RootDatabaseOptions = { encoder, keyEncoder }
   for (const name of collections) {
-    const database = root.openDB<string, string>(name, settings)
+    const database = root.openDB<string, string>(name, settings) as Database<string, string> | undefined
     databases.set(name, { name, hash: collectionHash(name), database })
   }
   return databases

@@ -149,6 +149,14 @@ test('LMDB store: a check beside writes finds nothing', async () => {
   assert.equal(await checkLmdbStore(directory, { isInUse: false }), true)
 })
 
+test('LMDB store: one whose making was not finished can be read, and has nothing', async () => {
+  const directory = await newPlace()
+  await (await openLmdbStore({ directory, collections: [] })).close()
+  const store = await openLmdbStore({ directory, collections: ['one'], readOnly: true })
+  assert.deepEqual([store.get('one', 'a'), [...store.range('one')]], [undefined, []])
+  await store.close()
+})
+
 test('LMDB store: another format is an error that says so', async () => {
   const directory = await newPlace()
   const root = open<string, string>({
