@@ -45,6 +45,7 @@ export const logRoute = createRoute({
     type: text,
     principal: text,
     outcome: oneOf('accepted', 'rejected', 'failed'),
+    where: text,
     record: text,
   }),
 })

@@ -20,6 +20,8 @@ export interface LogRecords {
 /** A record as the log holds it. */
 export interface LoggedRecord {
   readonly offset: number
+  /** Log time, in milliseconds since 1970. */
+  readonly time: number
   /** Its type, or its kind if it has none; and its sender, for requests and events. */
   readonly type: string
   readonly principal: string | undefined
@@ -55,6 +57,7 @@ export function logRecordsOf(log: Log, path: RequestPath): LogRecords {
           const line = exportLine({ partition, offset, time, record })
           yield {
             offset,
+            time,
             bytes,
             type: 'type' in record ? record.type : record.kind,
             principal: 'identity' in record ? principalOf(record.identity) : undefined,

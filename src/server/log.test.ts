@@ -13,6 +13,7 @@ interface Page {
   readonly end: number
   readonly records: readonly {
     token: string
+    at: number
     kind: string
     type?: string
     outcome?: string
@@ -45,6 +46,18 @@ test('pages of the log go from one to the next, and say what became of each requ
   assert.deepEqual([last?.type, last?.outcome, last?.reason], ['write', 'rejected', 'note-exists'])
   assert.equal((await read('type=write&principal=ada&outcome=accepted')).records.length, 5)
   assert.equal((await read('principal=bob')).records.length, 0)
+  assert.equal((await read('where=number=3')).records.length, 1)
+  assert.equal((await read('where=owner=ada')).records.length, 6)
+  assert.equal((await read('where=owner=ad')).records.length, 0)
+  assert.equal((await read('where=kind=request')).records.length, 6)
+  assert.equal((await call('reader', '/log?where=owner')).status, 400)
+  const times = (await read('limit=1000')).records.map(({ at }) => at)
+  for (const at of times) {
+    const { from, records } = await read(`since=${at}`)
+    assert.deepEqual([from, records.length], [times.indexOf(at), times.length - times.indexOf(at)])
+  }
+  assert.equal((await read(`since=${times.at(-1)! + 1}`)).records.length, 0)
+  assert.equal((await read(`since=0&from=3&limit=1`)).from, 3)
   const beyond = await read('from=999999')
   assert.deepEqual([beyond.records, beyond.from, beyond.next], [[], beyond.end, beyond.end])
   assert.deepEqual((await read('partition=7')).records, [], 'a partition that is not there')

@@ -13,6 +13,16 @@ const logQuery = {
   limit: integer(1, 1_000, 100, 'How many records a page has at most.'),
   type: text('Only requests and events of this type, or records of this kind.'),
   principal: text('Only requests, and what followed from requests, of this sender.', principal),
+  where: text('Only records with this value in a field: `flight=HE100`, `address.city=Rome`.', {
+    type: 'string',
+    pattern: '^[^=]+=',
+  }),
+  since: integer(
+    0,
+    999_999_999_999_999,
+    0,
+    'Only records from this log time on, in milliseconds since 1970.',
+  ),
   outcome: choice(['any', 'accepted', 'rejected', 'failed'], 'any', 'Only requests with this outcome.'),
 }
 
@@ -37,16 +47,20 @@ const scannedMax = 10_000
 const bytesMax = 1024 * 1024
 
 async function logPage({ engine }: Serving, { request, query }: Arrival<typeof logQuery>): Promise<Answer> {
-  const { partition, from, limit, type, principal, outcome } = query
+  const { partition, from, limit, type, principal, outcome, where, since } = query
   const end = await endOf(engine, partition)
   const texts: string[] = []
-  let [next, bytes] = [Math.min(from, end), 0]
+  const begin = since === 0 ? from : await firstSince(engine, partition, since, from, end)
+  if (where !== undefined && !/^[^=]+=/.test(where))
+    throw changeError('query-invalid', '`where` must name a field and its value: `flight=HE100`.')
+  let [next, bytes] = [Math.min(begin, end), 0]
   const first = next
   for await (const record of next < end ? engine.log.read(partition, next) : []) {
     const fits =
       (type === undefined || record.type === type) &&
       (principal === undefined || record.principal === principal) &&
-      (outcome === 'any' || record.outcome === outcome)
+      (outcome === 'any' || record.outcome === outcome) &&
+      (where === undefined || hasField(record.json, where))
     const size = fits ? Buffer.byteLength(record.json) : 0
     if (bytes > 0 && bytes + size > bytesMax) break
     if (fits) texts.push(record.json)
@@ -56,6 +70,45 @@ async function logPage({ engine }: Serving, { request, query }: Arrival<typeof l
   }
   const facts = JSON.stringify({ partition, from: first, next, end: Math.max(end, next) })
   return jsonTextAnswer(request, `${facts.slice(0, -1)},"records":[${texts.join()}]}`)
+}
+
+/** The first record from an offset on that has a log time or a later one. Log time never goes back. */
+async function firstSince(
+  engine: Serving['engine'],
+  partition: number,
+  since: number,
+  from: number,
+  end: number,
+): Promise<number> {
+  let [low, high] = [Math.min(from, end), end]
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2)
+    let time = Number.POSITIVE_INFINITY
+    for await (const record of engine.log.read(partition, middle)) {
+      time = record.time
+      break
+    }
+    if (time >= since) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
+/** Whether a record has a value in a field of its input, data or result, or in a field of its own. */
+function hasField(json: string, where: string): boolean {
+  const at = where.indexOf('=')
+  const [path, value] = [where.slice(0, at).split('.'), where.slice(at + 1)]
+  // Most records do not have it anywhere.
+  if (!json.includes(JSON.stringify(path.at(-1)!))) return false
+  const record = JSON.parse(json) as Record<string, unknown>
+  return [record['input'], record['data'], record['result'], record].some((part) => {
+    let found = part
+    for (const name of path) {
+      if (typeof found !== 'object' || found === null || !Object.hasOwn(found, name)) return false
+      found = (found as Record<string, unknown>)[name]
+    }
+    return typeof found === 'string' ? found === value : JSON.stringify(found) === value
+  })
 }
 
 async function logRecord({ engine }: Serving, { request, parts: [token] }: Arrival): Promise<Answer> {

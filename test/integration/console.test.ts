@@ -60,7 +60,7 @@ test(
     const views = [
       ['', 'Latest requests'],
       [`log?partition=1&from=3&record=1:5`, 'Record 1:5'],
-      ['log?partition=0&outcome=rejected', 'found in'],
+      ['log?partition=0&where=flight%3DHE100-day', 'found in'],
       ['request', 'Request id'],
       [`request?id=${requestId}&principal=${principal}&step=1`, 'Steps in the order of log time'],
       ['tables?table=bookings&index=byOwner', 'byOwner'],
@@ -354,6 +354,14 @@ test('the log follows its end, and a million records scroll by offset', options,
     return [...document.querySelectorAll('.rows .token')].at(-1)?.textContent !== end
   }, end)
 
+  // A field finds records, and a time leads to its offset.
+  await page.getByLabel('Field').fill('flight=new-3')
+  await page.keyboard.press('Enter')
+  await page.getByText(/^[01] found in \d+ of \d+ records/).waitFor()
+  await page.goto(`${url}log?partition=0`)
+  await page.getByLabel('From time').fill('2020-01-01T00:00:00')
+  await page.waitForURL(/from=0/)
+
   const size = 1_234_567
   const asked: number[] = []
   await page.route(/:\d+\/log\?/, (route) => {
@@ -480,7 +488,7 @@ test('a server with keys is opened with a key, which stays in the tab', options,
   const dead = await engine.effects.list({ state: 'dead', type: 'pay' })
   await page.goto(`${url}effects?state=dead&type=pay`)
   await page.getByText('Redrive all of pay').click()
-  await page.getByLabel('Reason').fill('the bank is back again')
+  await page.getByLabel('Why all of them').fill('the bank is back again')
   await page.getByLabel('At most a second').fill('50')
   assert.deepEqual(await accessibilityFaults(page), [])
   await page.getByRole('button', { name: 'Redrive all' }).click()

@@ -62,7 +62,7 @@ export function BulkRedrive({ type }: { type: string }) {
       <summary>Redrive all of {type} that were given up</summary>
       <form className="decide" onSubmit={begin}>
         <label className="reason">
-          Reason
+          Why all of them
           <input
             value={reason}
             onChange={({ target }) => setReason(target.value)}

@@ -21,8 +21,8 @@ const beyond = 999_999_999_999_999
 
 export function Log() {
   const search = route.useSearch()
-  const { partition = 0, type, principal, outcome, record } = search
-  const isFiltered = type !== undefined || principal !== undefined || outcome !== undefined
+  const { partition = 0, type, principal, outcome, where, record } = search
+  const isFiltered = [type, principal, outcome, where].some((filter) => filter !== undefined)
   return (
     <Page
       title="Log"
@@ -30,14 +30,14 @@ export function Log() {
         <Commands
           command={['log', 'cat', '--data', 'data', '--partition', String(partition), '--json']}
           path="log"
-          query={{ partition, from: search.from ?? 0, type, principal, outcome }}
+          query={{ partition, from: search.from ?? 0, type, principal, outcome, where }}
         />
       }
     >
       <Filters />
       <div className={`split ${record === undefined ? '' : 'has-detail'}`}>
         {isFiltered ? (
-          <Found key={JSON.stringify([partition, type, principal, outcome])} />
+          <Found key={JSON.stringify([partition, type, principal, outcome, where])} />
         ) : (
           <Tail key={partition} />
         )}
@@ -48,11 +48,16 @@ export function Log() {
 }
 
 function Filters() {
-  const { partition = 0, type = '', principal = '', outcome = '' } = route.useSearch()
+  const { partition = 0, type = '', principal = '', outcome = '', where = '' } = route.useSearch()
   const navigate = route.useNavigate()
   const me = useMe()
   const set = (change: object) =>
     void navigate({ search: (before) => ({ ...before, from: undefined, record: undefined, ...change }) })
+  const from = async (since: number) => {
+    if (Number.isNaN(since)) return
+    const page = await get<LogPage>('log', { partition, since, limit: 1 })
+    set({ from: page.from })
+  }
   return (
     <form className="filters" onSubmit={(event) => event.preventDefault()}>
       <label>
@@ -81,19 +86,51 @@ function Filters() {
           <option>failed</option>
         </select>
       </label>
+      <TypedFilter
+        label="Sent by"
+        value={principal}
+        placeholder="anybody"
+        set={(principal) => set({ principal })}
+      />
+      <TypedFilter
+        label="Field"
+        value={where}
+        placeholder="flight=HE100"
+        set={(typed) => set({ where: typed?.includes('=') ? typed : undefined })}
+      />
       <label>
-        Sent by
+        From time
         <input
-          key={principal}
-          defaultValue={principal}
-          placeholder="anybody"
-          onBlur={({ target }) => target.value !== principal && set({ principal: target.value || undefined })}
-          onKeyDown={({ key, currentTarget }) =>
-            key === 'Enter' && set({ principal: currentTarget.value || undefined })
-          }
+          type="datetime-local"
+          step={1}
+          onChange={({ target }) => void from(new Date(target.value).getTime())}
         />
       </label>
     </form>
+  )
+}
+
+interface TypedFilterProps {
+  readonly label: string
+  readonly value: string
+  readonly placeholder: string
+  set(value: string | undefined): void
+}
+
+/** A filter that holds once it is left, or with Enter. */
+function TypedFilter({ label, value, placeholder, set }: TypedFilterProps) {
+  const done = (typed: string) => typed !== value && set(typed.trim() || undefined)
+  return (
+    <label>
+      {label}
+      <input
+        key={value}
+        defaultValue={value}
+        placeholder={placeholder}
+        onBlur={({ target }) => done(target.value)}
+        onKeyDown={({ key, currentTarget }) => key === 'Enter' && done(currentTarget.value)}
+      />
+    </label>
   )
 }
 
@@ -349,11 +386,15 @@ function RecordRow({
 
 /** Records that match, found by reading on; it says how many were looked at. */
 function Found() {
-  const { partition = 0, type, principal, outcome, from = 0, record } = route.useSearch()
+  const { partition = 0, type, principal, outcome, where, from = 0, record } = route.useSearch()
   const query = useInfiniteQuery({
-    queryKey: ['found', partition, type, principal, outcome, from],
+    queryKey: ['found', partition, type, principal, outcome, where, from],
     queryFn: ({ pageParam, signal }) =>
-      get<LogPage>('log', { partition, from: pageParam, type, principal, outcome, limit: pageSize }, signal),
+      get<LogPage>(
+        'log',
+        { partition, from: pageParam, type, principal, outcome, where, limit: pageSize },
+        signal,
+      ),
     initialPageParam: from,
     getNextPageParam: ({ next, end }) => (next < end ? next : undefined),
   })
