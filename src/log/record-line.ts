@@ -22,8 +22,10 @@ export function exportLine({ partition, offset, time, record }: ExportedRecord):
       return line({ generation: record.generation, ...record.control })
     case 'correction':
       return line({ generation: record.generation, ...correctionFields(record.correction) })
-    case 'ruling':
-      return line(record.ruling)
+    case 'ruling': {
+      const { kind: derivation, ...ruling } = record.ruling
+      return line({ generation: record.generation, derivation, ...ruling })
+    }
     case 'mark':
       return line(record.mark)
     case 'watermark':

@@ -11,6 +11,7 @@ import {
   encodeWatermark,
   type RequestRecord,
 } from './record.ts'
+import { exportLine } from './record-line.ts'
 
 const event: EventRecord = {
   kind: 'event',
@@ -64,7 +65,11 @@ test('a ruling and a mark are decoded from their bytes', () => {
     code: 'derivation-too-long',
     message: 'It took longer than 5000 ms.',
   } as const
-  assert.deepEqual(decodeRecord(encodeRuling(ruling)), { kind: 'ruling', ruling })
+  assert.deepEqual(decodeRecord(encodeRuling(ruling)), { kind: 'ruling', generation: 0, ruling })
+  assert.deepEqual(decodeRecord(encodeRuling(ruling, 3)), { kind: 'ruling', generation: 3, ruling })
+  const line = exportLine({ partition: 0, offset: 9, time: 1, record: decodeRecord(encodeRuling(ruling, 3)) })
+  const { kind, derivation, generation } = JSON.parse(line)
+  assert.deepEqual([kind, derivation, generation], ['ruling', 'request', 3])
   const mark = { offset: 7, ms: 900 }
   assert.deepEqual(decodeRecord(encodeMark(mark)), { kind: 'mark', mark })
   const watermark = { before: 1_700_000_000_000, time: 1_790_000_000_000 }
