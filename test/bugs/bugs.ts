@@ -429,6 +429,27 @@ export const bugs: readonly Bug[] = [
     new: '      this.#line(request)\n      await outbox.add(request.stored)\n',
     test: ['src/client/client.test.ts', 'nothing is sent before it is stored'],
   },
+  {
+    id: 'keep-a-position-before-it-is-decided',
+    file: 'source/source.ts',
+    old: '      await this.#decide(messages, signal)\n',
+    new: '      if (next !== undefined) await feed.keep(next)\n      await this.#decide(messages, signal)\n',
+    test: ['src/source/source.test.ts', 'a request that the engine does not take now holds up'],
+  },
+  {
+    id: 'take-a-follower-for-one-that-missed-changes',
+    file: 'view/recent.ts',
+    old: '[...(this.#changedAt ?? positions)]',
+    new: '[...positions]',
+    test: ['src/view/views.test.ts', 'a follower that has every change of a view goes on after a restart'],
+  },
+  {
+    id: 'number-messages-by-where-reading-began',
+    file: 'view/messages.ts',
+    old: '  const sum = at.reduce((sum, offset) => sum + offset, 0)\n',
+    new: '  const sum = performance.now()\n',
+    test: ['src/view/views.test.ts', 'messages come as a view gets them'],
+  },
 ]
 
 /** A bug as a line of a table. */
