@@ -234,7 +234,10 @@ export class Deriver {
     const { outbox, earlyResults } = this.context
     for (let asked = this.#asked.shift(); asked !== undefined; asked = this.#asked.shift()) {
       const { id, at } = asked
-      for (const result of earlyResults.take(id, outbox.get(id)!.input)) this.#endEffect(result, at, false)
+      const { input, redrives } = outbox.get(id)!
+      // One that an operator sends again waits for a new result.
+      if (redrives !== undefined) continue
+      for (const result of earlyResults.take(id, input)) this.#endEffect(result, at, false)
     }
   }
 

@@ -6,11 +6,16 @@ import {
   type HopData,
   type Op,
   type Place,
+  type Poison,
   type RunInput,
   type TaskInput,
 } from './plan.ts'
 
 const textOf = (each: { readonly input: unknown } | undefined) => (each?.input as TaskInput | undefined)?.text
+
+function dive(n: number): number {
+  return dive(n + 1) + 1
+}
 
 interface Line {
   readonly constraint: string
@@ -41,6 +46,7 @@ export function modelled(plan: AppPlan) {
     rows: scope.table(`rows-${scope.name}`, { key: ['string'], value: anything<{ n: number }>() }),
     fixes: scope.table(`fixes-${scope.name}`, { key: ['string'], value: anything<{ times: number }>() }),
   }))
+  const isHarmless = ({ tag }: Poison) => twist.ends === true && tag === 0
   const older = (ops: readonly Op[] = []): Op[] => [...ops, { do: 'note', text: 'older' }]
   const versions = (upcast: (data: never) => unknown): object =>
     twist.upcasts ? { version: 2, upcast: { 1: upcast } } : {}
@@ -141,6 +147,12 @@ export function modelled(plan: AppPlan) {
             break
           case 'throw':
             if (!twist.mends) throw new Error('broken')
+            break
+          case 'spin':
+            for (let n = 0; !isHarmless(op); n++) if (n < 0) break
+            break
+          case 'dive':
+            if (!isHarmless(op)) dive(0)
             break
           case 'if': {
             if ((tx.get(counts)?.n ?? 0) < op.min) break

@@ -56,7 +56,7 @@ export function randomApp(dice: Dice): AppPlan {
 }
 
 /** Another version of an app. */
-export function changedApp(dice: Dice, { constraints: before, corrects }: AppPlan): AppPlan {
+export function changedApp(dice: Dice, { constraints: before, ...same }: AppPlan): AppPlan {
   // Deriving again takes other modes, for example results that come before what asks for them.
   const other = (each: ConstraintPlan): ConstraintPlan => ({
     ...each,
@@ -77,9 +77,10 @@ export function changedApp(dice: Dice, { constraints: before, corrects }: AppPla
     { silent: tag() },
     { accepts: true },
     { mends: true },
+    { ends: true },
     { moves: dice.pick(['x', 'u']) },
     { upcasts: true },
   ]
   const twist = Object.assign({}, ...dice.times(dice.int(1, 3), () => dice.pick(all)))
-  return { constraints, twist, corrects }
+  return { ...same, constraints, twist }
 }

@@ -6,7 +6,6 @@ import {
   type Hold,
   identityOf,
   type Key,
-  keyOf,
   type Root,
   type Wanted,
 } from './state.ts'
@@ -145,7 +144,7 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
             ops: op.ops,
             version: versionOf(plan),
             root,
-            cause: `ring of ${keyOf(key.place)} ${op.name} ${now + op.in} by ${cause}`,
+            cause: `ring ${op.name} ${now + op.in} by ${cause}`,
           })
           break
         case 'cancel':
@@ -201,6 +200,11 @@ export function derive(context: Context, ops: readonly Op[]): Rejected | undefin
           break
         case 'throw':
           if (!twist.mends) throw new Thrown('derivation-threw')
+          break
+        case 'spin':
+        case 'dive':
+          if (!twist.ends || op.tag !== 0)
+            throw new Thrown(op.do === 'spin' ? 'derivation-too-long' : 'derivation-too-deep')
           break
         case 'if': {
           if ((key.n ?? 0) < op.min) break

@@ -1,10 +1,18 @@
-import assert from 'node:assert/strict'
-import { type App, type Call, createEngine, type Engine, HenceError } from 'hence'
+import {
+  type App,
+  type Call,
+  createEngine,
+  type Engine,
+  HenceError,
+  type RedriveInput,
+  type Reply,
+} from 'hence'
 import { memoryStorage } from 'hence/testing'
 import { appsOf } from '../apps.ts'
 import { HandClock } from '../hand-clock.ts'
 import type * as made from './app.ts'
 import type { AppPlan, TaskInput } from './plan.ts'
+import type { Root } from './state.ts'
 
 const { modelled } = appsOf<typeof made>(import.meta.resolve('./app.ts'))
 
@@ -51,7 +59,10 @@ export class EngineRun {
   readonly #data
   #gates: Gate[] = []
   /** By id: the content that its handler was called with, and whether it was answered. */
-  readonly #calls = new Map<string, { text: string; isAnswered: boolean }>()
+  readonly #calls = new Map<string, { text: string; isAnswered: boolean; redrives: number }>()
+  /** Calls that should not have been. */
+  readonly #faults: string[] = []
+  readonly #redriven = new Set<string>()
   #life!: Life
   engine!: Engine<App>
 
@@ -115,6 +126,7 @@ export class EngineRun {
       app: (await modelled(plan)) as never,
       data: mortal({ ...data, log: mortal(data.log, life) }, life),
       onCodeChange,
+      ...(plan.derivationMs !== undefined && { derivationMs: plan.derivationMs }),
       clock: this.clock,
       report: ({ level, code, message }) => level === 'alarm' && this.alarms.push(`${code}: ${message}`),
       handlers: {
@@ -130,11 +142,10 @@ export class EngineRun {
 
   #deliver({ id, input, signal }: Call<TaskInput>): Promise<unknown> {
     const known = this.#calls.get(id)
-    if (known) {
-      assert.equal(known.text, input.text, 'one id stands for two contents')
-      assert.ok(!known.isAnswered, `effect ${input.text} was called again after its result`)
-    }
-    const call = { text: input.text, isAnswered: false }
+    if (known && known.text !== input.text) this.#faults.push(`${input.text} has the id of ${known.text}`)
+    if (known?.isAnswered && known.redrives === 0)
+      this.#faults.push(`effect ${input.text} was called again after its result`)
+    const call = { text: input.text, isAnswered: false, redrives: known?.redrives ?? 0 }
     this.#calls.set(id, call)
     if (input.text.includes('*')) {
       call.isAnswered = true
@@ -148,7 +159,7 @@ export class EngineRun {
           this.#gates = this.#gates.filter((each) => each !== gate)
           if (end === 'close') return reject(new Error('closing'))
           call.isAnswered = true
-          const { done } = endOf(input.text)
+          const { done } = endOf(input.text, this.#redriven.has(id))
           if (done) resolve({ got: 'ok' })
           else reject(new HenceError('effect-refused', 'change', 'refused'))
         },
@@ -158,10 +169,27 @@ export class EngineRun {
     })
   }
 
+  /** An operator sends an effect again. */
+  async redrive(input: RedriveInput, options: Root): Promise<Reply> {
+    // It may be called before this has its reply.
+    const count = (by: number) => {
+      const call = this.#calls.get(input.effect)
+      if (call) call.redrives += by
+    }
+    count(1)
+    const reply = await this.engine.effects.redrive(input, options)
+    if (reply.status === 'accepted') this.#redriven.add(input.effect)
+    else count(-1)
+    return reply
+  }
+
   /** Waits until nothing is under way, no timer is due, and every pending effect waits for its answer. */
   async rest(): Promise<void> {
     for (let i = 0; ; i++) {
-      assert.ok(i < 5_000, 'the engine does not come to rest')
+      // A ruling takes the state back, and results that the log does not have yet are waited for anew.
+      const isRuled = this.alarms.some((each) => each.startsWith('derivation-ruled'))
+      if (this.#faults.length > 0 && !isRuled) throw new Error(this.#faults.join('\n'))
+      if (i === 5_000) throw new Error(`the engine does not come to rest: ${await this.#unrest()}`)
       await this.engine.idle()
       const { nextTimerAt } = this.engine.stats()
       if (nextTimerAt === undefined || nextTimerAt > this.clock.now()) {
@@ -174,6 +202,21 @@ export class EngineRun {
       }
       await new Promise((resolve) => setImmediate(resolve))
     }
+  }
+
+  async #unrest(): Promise<string> {
+    const { nextTimerAt } = this.engine.stats()
+    const pending = await this.engine.effects.list({ limit: 1_000_000 })
+    const called = new Set(this.#gates.map(({ id }) => id))
+    const uncalled = pending.filter(({ id }) => !called.has(id))
+    const ended = this.#gates.filter(({ id }) => !pending.some((each) => each.id === id))
+    return JSON.stringify({
+      now: this.clock.now(),
+      nextTimerAt,
+      uncalled,
+      ended,
+      alarms: this.alarms.slice(-3),
+    })
   }
 
   /** Moves the clock, and stops where timers are due. */
@@ -209,7 +252,12 @@ export class EngineRun {
   }
 }
 
-/** How an effect with this text ends. */
-export function endOf(text: string): { done: true; got: string } | { done: false; error: string } {
-  return text.includes('!') ? { done: false, error: 'refused' } : { done: true, got: 'ok' }
+/** How an effect with this text ends: one that an operator has sent again, mostly well. */
+export function endOf(
+  text: string,
+  isRedriven: boolean,
+): { done: true; got: string } | { done: false; error: string } {
+  return text.includes(isRedriven ? '!!' : '!')
+    ? { done: false, error: 'refused' }
+    : { done: true, got: 'ok' }
 }

@@ -1,5 +1,5 @@
 import type { Dice } from './apps.ts'
-import type { AppPlan, Op, Place, RunInput, Want } from './plan.ts'
+import type { AppPlan, Op, Place, Poison, RunInput, Want } from './plan.ts'
 
 /** One thing that a client or an operator sends. */
 export type Item =
@@ -20,6 +20,16 @@ export type Item =
       readonly at: string
       readonly action: 'compensate' | 'choose' | 'waive' | 'raise-limit'
       readonly units?: number
+    }
+  /** Delivers a dead effect again, or one that is not dead: the `n`th, of as many as there are. */
+  | {
+      readonly send: 'redrive'
+      readonly id: string
+      readonly n: number
+      readonly isDead: boolean
+      readonly mayRepeat: boolean
+      /** The key of the effect is given wrongly. */
+      readonly isElsewhere: boolean
     }
 
 /** The same for all cases of a world: they share the engine, and no keys. */
@@ -48,6 +58,9 @@ class Writer {
   readonly #plan: AppPlan
   readonly #places: readonly Place[]
   #texts = 0
+  /** Some derivations come upon it. */
+  poison: Poison['do'] | undefined
+  poisonTags = 1
 
   constructor(dice: Dice, plan: AppPlan, places: readonly Place[]) {
     this.#dice = dice
@@ -75,6 +88,7 @@ class Writer {
     const deeper = (scope: 0 | 1) => (depth >= 3 ? [] : this.ops(scope, depth + 1, true))
     const sub = dice.pick(['p', 'q'])
     const name = () => (dice.chance(0.3) ? { name: this.text() } : {})
+    if (this.poison && dice.chance(0.08)) return { do: this.poison, tag: dice.int(0, this.poisonTags - 1) }
     const roll = dice.int(0, 99)
     if (roll < 18) return { do: 'note', text: this.text() }
     if (roll < 24) return { do: 'add', by: dice.int(1, 2) }
@@ -90,7 +104,7 @@ class Writer {
     if (roll < 57) return { do: 'set', name: sub, in: dice.int(1, 30) * 10, ops: deeper(s) }
     if (roll < 59) return { do: 'cancel', name: sub }
     if (roll < 66) {
-      const text = this.text() + dice.pick(['', '', '!', '?', '*'])
+      const text = this.text() + dice.pick(['', '', '!', '!!', '?', '*'])
       return { do: 'ask', text, tag: dice.int(0, 2), ...name(), done: deeper(s), dead: deeper(s) }
     }
     const at = dice.chance(0.2) ? { at: this.place().k } : {}
@@ -139,9 +153,21 @@ class Writer {
   }
 }
 
-export function randomCase(dice: Dice, plan: AppPlan, prefix: string, bursts: number): Case {
+/**
+ * @param poison some derivations come upon it
+ * @param mended the first burst from which on all of it may come: what comes before, other code must get past
+ */
+export function randomCase(
+  dice: Dice,
+  plan: AppPlan,
+  prefix: string,
+  bursts: number,
+  poison: Poison['do'] | undefined,
+  mended: number,
+): Case {
   const places = placesOf(prefix)
   const writer = new Writer(dice, plan, places)
+  writer.poison = poison
   const sent: string[] = []
   let n = 0
   const item = (): Item => {
@@ -154,10 +180,23 @@ export function randomCase(dice: Dice, plan: AppPlan, prefix: string, bursts: nu
       const action = dice.pick(['compensate', 'choose', 'waive', 'raise-limit'] as const)
       return { send: 'decide', id, c, at, action, ...(dice.chance(0.3) && { units: dice.int(1, 2) }) }
     }
+    if (sent.length > 1 && dice.chance(0.12))
+      return {
+        send: 'redrive',
+        id,
+        n: dice.int(0, 99),
+        isDead: dice.chance(0.85),
+        mayRepeat: dice.chance(0.4),
+        isElsewhere: dice.chance(0.05),
+      }
     sent.push(id)
     return writer.run(id)
   }
-  return { prefix, bursts: dice.times(bursts, () => dice.times(dice.int(1, 3), item)) }
+  const burst = (n: number) => {
+    writer.poisonTags = n < mended ? 1 : 2
+    return dice.times(dice.int(1, 3), item)
+  }
+  return { prefix, bursts: dice.times(bursts, burst) }
 }
 
 /** The phases of a world, and how many bursts they have. */
@@ -170,19 +209,25 @@ export function randomPhases(
   const phases: Phase[] = []
   let bursts = 0
   let code = plan
+  let mended = 0
   const changes = dice.pick(kinds)
   for (let i = 0, length = dice.int(6, 10); i < length; i++) {
     phases.push({ phase: 'burst', n: bursts++, ...(dice.chance(0.1) && { crash: dice.int(1, 40) }) })
     if (dice.chance(0.35)) phases.push({ phase: 'pass', ms: dice.int(1, 40) * 10 })
     if (dice.chance(0.35)) phases.push({ phase: 'answer' })
+    // Longer than the receivers of effects remember ids.
+    if (changes !== 'promote' && dice.chance(0.03)) phases.push({ phase: 'pass', ms: 25 * 3_600_000 })
     if (dice.chance(0.1)) phases.push({ phase: 'reopen' })
     if (changes !== 'none' && i === Math.floor(length / 2)) {
       code = change(dice, code)
-      // At which key effects and corrections of a moved request are, is not documented.
-      if (changes === 'promote') code = { ...code, twist: { ...code.twist, moves: undefined } }
+      // Nothing rules on the past for code that derives it again.
+      if (changes === 'promote') {
+        code = { ...code, twist: { ...code.twist, ends: true } }
+        mended = bursts
+      }
       phases.push({ phase: changes, plan: code, ...(dice.chance(0.3) && { crash: dice.int(1, 12) }) })
     }
   }
   phases.push({ phase: 'answer' }, { phase: 'pass', ms: 2_000 })
-  return { phases, bursts }
+  return { phases, bursts, mended }
 }

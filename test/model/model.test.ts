@@ -22,6 +22,7 @@ async function failureOf(world: World): Promise<Error | undefined> {
   }
 }
 
+// Named "kept failure, model case 1" and so on.
 replayKept<World>('model', async (world) => {
   const failure = await watched('A kept case of the model', () => failureOf(world))
   if (failure) throw failure

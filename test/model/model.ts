@@ -36,6 +36,7 @@ export function newState(partitions: number, now: number): State {
     now,
     partitions: Array.from({ length: partitions }, () => ({
       channels: Array.from({ length: partitions }, () => []),
+      moved: Array.from({ length: partitions }, () => []),
       requests: [],
       loose: [],
     })),
@@ -54,6 +55,8 @@ export function newState(partitions: number, now: number): State {
 export type Choose = (n: number) => number
 
 const takenMax = 50_000
+/** How long the receivers of effects remember ids. */
+const rememberedMs = 24 * 3_600_000
 
 export class Model {
   readonly state: State
@@ -95,10 +98,10 @@ export class Model {
   request(sent: Message): void {
     const [source, message] = [this.#partition(sent.to), this.#moved(sent)]
     const target = this.#partition(message.to)
-    const { requests, channels } = this.state.partitions[target]!
-    // Where another partition has the log of it, it comes from there.
+    const { requests, moved } = this.state.partitions[target]!
+    // Where another partition has the log of it, it comes from there, at no certain place among its events.
     if (target === source || this.isLive) requests.push(message)
-    else channels[source]!.push(message)
+    else moved[source]!.push(message)
   }
 
   #moved(message: Message): Message {
@@ -122,8 +125,9 @@ export class Model {
   /** Some effects are answered at once. */
   #answer(effect: Effect): void {
     if (effect.state !== 'pending' || !this.isLive || !effect.input.text.includes('*')) return
-    const { id, input, place, root } = effect
-    const recorded: Recorded = { id, input, place, root, end: { done: true, got: 'ok' }, at: this.state.now }
+    const { id, input, place, root, redriven: n = 0 } = effect
+    const end = { done: true, got: 'ok' } as const
+    const recorded: Recorded = { id, n, input, place, root, end, at: this.state.now }
     this.recorded.push(recorded)
     this.result(recorded)
   }
@@ -137,7 +141,15 @@ export class Model {
   #resultOf(of: Recorded, now: number): Message {
     // Other code may have asked for it at another key.
     const { depth = 0, place } = this.state.effects.get(of.id) ?? of
-    return { kind: 'result', to: place, now, root: of.root, cause: `${of.id}/end`, depth: depth + 1, of }
+    return {
+      kind: 'result',
+      to: place,
+      now,
+      root: of.root,
+      cause: `${of.id}/end ${of.n}`,
+      depth: depth + 1,
+      of,
+    }
   }
 
   /** When the next timer is due; if it is derived again, also when the log has its next record. */
@@ -156,8 +168,8 @@ export class Model {
   #isOpen(p: number, isOver: boolean): boolean {
     const { records, now, partitions } = this.state
     if (this.isLive || (isOver && records.get(now)?.has(p))) return false
-    const { requests, loose, channels } = partitions[p]!
-    return [requests, loose, ...channels].every(({ length }) => length === 0)
+    const { requests, loose, channels, moved } = partitions[p]!
+    return [requests, loose, ...channels, ...moved].every(({ length }) => length === 0)
   }
 
   /** Timers of the app and deadlines of violations, of keys that do not wait. */
@@ -224,12 +236,16 @@ export class Model {
         if (mine.length > 0) return
         if (partition.requests.length > 0)
           moves.push(() => this.#step(p, partition.requests.shift()!, choose))
-        for (const channel of partition.channels)
+        for (const channel of [...partition.channels, ...partition.moved])
           if (channel.length > 0) moves.push(() => this.#step(p, channel.shift()!, choose))
         partition.loose.forEach((message, i) => {
           moves.push(() => {
             partition.loose.splice(i, 1)
-            this.#step(p, message, choose)
+            // The effect may have been asked for meanwhile, at another key than by other code.
+            const found = message.kind === 'result' ? this.#resultOf(message.of, message.now) : message
+            const target = this.#partition(found.to)
+            if (target === p) this.#step(p, found, choose)
+            else this.state.partitions[target]!.loose.push(found)
           })
         })
       })
@@ -301,9 +317,11 @@ export class Model {
     if (message.kind === 'result' && !isReleased) {
       const { id, input, end } = message.of
       const effect = this.state.effects.get(id)
-      if (!effect) this.state.early.set(id, message.of)
+      if (!effect) this.state.early.set(id, [...(this.state.early.get(id) ?? []), message.of])
       // A result reaches the input that it answers, and no other.
-      if (effect?.state !== 'pending' || !isEqual(effect.input, input)) return
+      if (!effect || !isEqual(effect.input, input)) return
+      // Other code may have refused to send a dead effect again; that it was done stays true.
+      if (effect.state === 'done' || (effect.state === 'dead' && !end.done)) return
       effect.state = end.done ? 'done' : 'dead'
       effect.result = end.done ? end.got : end.error
     }
@@ -332,6 +350,8 @@ export class Model {
         this.state.outcomes.set(identityOf(root), outcome)
         return
       }
+      case 'redrive':
+        return this.#redrive(message)
       case 'event':
         return this.#react(message, message.data.ops, send)
       case 'timer':
@@ -380,6 +400,27 @@ export class Model {
       case 'compensate':
         return this.#compensate(key, message, send)
     }
+  }
+
+  /** An operator's request to deliver a dead effect again. */
+  #redrive({ to, now, root, of }: Message & { kind: 'redrive' }): void {
+    const effect = this.state.effects.get(of.effect)
+    const reason =
+      effect?.place.k !== to.k
+        ? 'effect-unknown'
+        : effect.state !== 'dead'
+          ? 'effect-not-dead'
+          : !of.mayRepeat && now > effect.at + rememberedMs
+            ? 'effect-may-repeat'
+            : undefined
+    this.state.outcomes.set(
+      identityOf(root),
+      reason === undefined ? { status: 'accepted', value: null } : { status: 'rejected', reason },
+    )
+    if (!effect || reason !== undefined) return
+    effect.state = 'pending'
+    effect.redriven = (effect.redriven ?? 0) + 1
+    this.#answer(effect)
   }
 
   #request(key: Key, message: Message & { kind: 'request' }, send: (message: Message) => void) {
@@ -646,8 +687,8 @@ export class Model {
     for (const each of sent) send(each)
     for (const each of asked) {
       this.state.effects.set(each.id, each)
-      const early = this.state.early.get(each.id)
-      if (early && isEqual(early.input, each.input)) send(this.#resultOf(early, of.now))
+      const early = this.state.early.get(each.id) ?? []
+      for (const result of early) if (isEqual(result.input, each.input)) send(this.#resultOf(result, of.now))
       this.#answer(each)
     }
     return outcome
@@ -668,7 +709,17 @@ function isAnswer({ kind }: Message): boolean {
 }
 
 function isOfClaims({ kind }: Message): boolean {
-  return !['request', 'resolve', 'event', 'timer', 'result', 'correction', 'queued', 'served'].includes(kind)
+  return ![
+    'request',
+    'resolve',
+    'redrive',
+    'event',
+    'timer',
+    'result',
+    'correction',
+    'queued',
+    'served',
+  ].includes(kind)
 }
 
 /** Messages that belong to claims pass a waiting key; those that make a request give way, only if it waits. */

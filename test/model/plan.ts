@@ -46,8 +46,15 @@ export type Op =
   | { readonly do: 'settle'; readonly c: number }
   | { readonly do: 'reject'; readonly reason: string }
   | { readonly do: 'throw' }
+  | Poison
   /** Does `ops` if the counter of the key is at least `min`. */
   | { readonly do: 'if'; readonly min: number; readonly ops: readonly Op[] }
+
+/** Does not end, or overflows the stack. */
+export interface Poison {
+  readonly do: 'spin' | 'dive'
+  readonly tag: number
+}
 
 export interface Want {
   readonly c: number
@@ -111,6 +118,8 @@ export interface Twist {
   readonly accepts?: boolean
   /** Nothing is thrown by `throw`. */
   readonly mends?: boolean
+  /** Poison with tag 0 does nothing. */
+  readonly ends?: boolean
   /** Requests whose key ends with this character go to another key. */
   readonly moves?: string | undefined
   /** Messages have version 2: those of version 1 also note that they are older. */
@@ -122,6 +131,8 @@ export interface AppPlan {
   readonly twist: Twist
   /** Whether its scopes have a `correct`. */
   readonly corrects: boolean
+  /** The limit of a derivation, if something in it does not end. */
+  readonly derivationMs?: number
 }
 
 export const base = Date.UTC(2026, 0, 1)

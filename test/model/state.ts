@@ -128,6 +128,8 @@ export interface Effect {
   readonly depth: number
   state: 'pending' | 'done' | 'dead'
   result?: unknown
+  /** How often an operator has sent it again. */
+  redriven?: number
 }
 
 /** How an effect ended: a record of the log. */
@@ -136,6 +138,8 @@ export interface Recorded {
   readonly at?: number
   readonly depth?: number
   readonly id: string
+  /** How often the effect had been sent again. */
+  readonly n: number
   readonly input: TaskInput
   readonly place: Place
   readonly root: Root
@@ -149,6 +153,12 @@ export interface Decision {
   readonly action: 'compensate' | 'choose' | 'waive' | 'raise-limit'
   readonly units?: number
   readonly victims?: readonly Root[]
+}
+
+/** An operator sends an effect again. */
+export interface Redrive {
+  readonly effect: string
+  readonly mayRepeat: boolean
 }
 
 interface Common {
@@ -169,6 +179,7 @@ export type Message = Common &
   (
     | { readonly kind: 'request'; readonly input: RunInput; readonly version: number }
     | { readonly kind: 'resolve'; readonly decision: Decision }
+    | { readonly kind: 'redrive'; readonly of: Redrive }
     | { readonly kind: 'event'; readonly data: HopData }
     | { readonly kind: 'timer'; readonly ops: readonly Op[]; readonly version: number }
     | {
@@ -201,6 +212,8 @@ export type Message = Common &
 export interface Partition {
   /** By source partition: events on their way, in the order of emission. */
   readonly channels: Message[][]
+  /** By partition whose log has them: requests that other code derives here, in the order of the log. */
+  readonly moved: Message[][]
   /** Requests, in the order of the log. */
   readonly requests: Message[]
   /** Other records, in any order. */
@@ -212,14 +225,14 @@ export interface State {
   readonly partitions: Partition[]
   readonly keys: Map<string, Key>
   readonly effects: Map<string, Effect>
-  /** Results that came before their effects were asked for. */
-  readonly early: Map<string, Recorded>
+  /** Results that came before their effects were asked for, in the order of the log. */
+  readonly early: Map<string, Recorded[]>
   readonly outcomes: Map<string, Outcome>
   /** By identity: the key of a request of the app. */
   readonly requests: Map<string, Place>
   /** By identity of the request: the codes of reactions that threw. */
   readonly failures: string[]
-  /** By identity of a decision: the violation that it is about. */
+  /** By id of an operator's request: the violation or effect that it is about. */
   readonly decided: Map<string, string>
   /** By log time: the partitions that have a record of then. */
   readonly records: Map<number, Set<number>>

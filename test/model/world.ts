@@ -7,7 +7,7 @@ import { EngineRun, endOf } from './engine-run.ts'
 import { type Case, type Item, type Phase, randomCase, randomPhases } from './history.ts'
 import type { Choose, Model } from './model.ts'
 import { seenOfEngine } from './observe.ts'
-import type { AppPlan, Place } from './plan.ts'
+import type { AppPlan, Place, TaskInput } from './plan.ts'
 import {
   type Effect,
   identityOf,
@@ -27,17 +27,23 @@ export interface World {
   readonly cases: readonly Case[]
 }
 
+/** Each derivation that does not end takes twice the limit, so few worlds have such. */
+const poisons = ['spin', 'dive', 'dive', ...Array.from({ length: 9 }, () => undefined)] as const
+const derivationMs = 250
+
 const kinds = ['none', 'none', 'continue', 'promote'] as const
 
 export function randomWorld(seed: number, cases: number): World {
   const dice = new Dice(randomFrom(seed))
-  const plan = randomApp(dice)
-  const { phases, bursts } = randomPhases(dice, plan, changedApp, kinds)
+  const poison = dice.pick(poisons)
+  const plan = { ...randomApp(dice), ...(poison === 'spin' && { derivationMs }) }
+  const { phases, bursts, mended } = randomPhases(dice, plan, changedApp, kinds)
+  const poisonOf = (i: number) => (i === 0 || (i < 5 && poison === 'dive') ? poison : undefined)
   return {
     partitions: dice.pick([1, 2, 8]),
     plan,
     phases,
-    cases: dice.times(cases, (i) => randomCase(dice, plan, String(i), bursts)),
+    cases: dice.times(cases, (i) => randomCase(dice, plan, String(i), bursts, poisonOf(i), mended)),
   }
 }
 
@@ -142,6 +148,7 @@ async function burst(
 ): Promise<Map<string, Apply>> {
   const now = run.clock.now()
   const open = await run.engine.violations.list({ state: 'open', limit: 1_000_000 })
+  const effects = await effectsOf(run)
   const applies = new Map<string, Apply>()
   const sending = cases.map(({ prefix, bursts }) => {
     const records: { offset: number; make: (state: State) => Message }[] = []
@@ -189,6 +196,24 @@ async function burst(
               ),
             )
           else waits.push(submit(root, reply, () => requestOf(first, root, now, versionOf(plan))))
+        } else if (item.send === 'redrive') {
+          const { id, n, isDead, mayRepeat, isElsewhere } = item
+          const found = effects(prefix).filter(({ state }) => (state === 'dead') === isDead)
+          if (found.length === 0) continue
+          const effect = found[n % found.length]!
+          const key = isElsewhere ? `${prefix}.elsewhere` : effect.key
+          const root = { requestId: id, principal: 'olga' }
+          const input = { effect: effect.id, key, reason: 'why', ...(mayRepeat && { mayRepeat }) }
+          waits.push(
+            submit(root, run.redrive(input, root), (state) => ({
+              kind: 'redrive',
+              to: { s: 0, k: key },
+              now,
+              root,
+              cause: id,
+              of: { effect: redrivenBy(state, id, (effect.input as TaskInput).text), mayRepeat },
+            })),
+          )
         } else {
           const { c, at, action, id, units } = item
           const root = { requestId: id, principal: 'olga' }
@@ -263,6 +288,25 @@ function decidedBy({ keys, decided }: State, by: string, place: Place, c: number
   return id
 }
 
+/** The effect that is sent again, by its id, also where other code has none. */
+function redrivenBy({ effects, decided }: State, by: string, text: string): string {
+  const id = decided.get(by) ?? [...effects.values()].find(({ input }) => input.text === text)?.id ?? 'none'
+  decided.set(by, id)
+  return id
+}
+
+/** The effects of each case that no other one has the text of. */
+async function effectsOf({ engine }: EngineRun) {
+  const states = ['pending', 'done', 'dead'] as const
+  const listed = await Promise.all(states.map((state) => engine.effects.list({ state, limit: 1_000_000 })))
+  const all = listed.flat()
+  return (prefix: string) => {
+    const mine = all.filter(({ key }) => key.startsWith(`${prefix}.`))
+    const textOf = (each: { input: unknown }) => (each.input as TaskInput).text
+    return mine.filter((each) => mine.every((other) => other === each || textOf(other) !== textOf(each)))
+  }
+}
+
 function requestOf(item: Item & { send: 'run' }, root: Root, now: number, version: number): Message {
   return {
     kind: 'request',
@@ -283,7 +327,7 @@ function outcomeOf(reply: Reply): Outcome {
 }
 
 /** The result of an effect that waits, unless nobody answers it. */
-function resultOf({ id, input, place, root, state }: Effect): readonly Recorded[] {
+function resultOf({ id, input, place, root, state, redriven: n = 0 }: Effect): readonly Recorded[] {
   if (state !== 'pending' || /[?*]/.test(input.text)) return []
-  return [{ id, input, place, root, end: endOf(input.text) }]
+  return [{ id, n, input, place, root, end: endOf(input.text, n > 0) }]
 }
