@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8'
 import { Option } from 'commander'
-import type { BusyKey, DryRun, SchemaFit } from '../offline/index.ts'
+import type { BusyKey, DryRun, RequestJudges, SchemaFit } from '../offline/index.ts'
 import { Spool } from '../server/spool.ts'
 import { command, logTime, wholeNumber } from './command.ts'
 import {
@@ -79,6 +79,7 @@ async function checkCode(app: string, options: CheckCommandOptions): Promise<num
   }
   if (result === undefined) return exitCode.tryAgain
   if (formatOf(options) !== 'json') {
+    for (const each of result.judges) note(judgesText(each))
     for (const each of result.busyKeys) note(busyKeyText(each))
     for (const each of result.schemas) for (const line of misfitText(each)) note(line)
   }
@@ -139,6 +140,20 @@ function misfitText({ kind, name, version = 1, compared, misfits, samples, stopp
     ...samples.map(({ at, issues }) => `    ${at}  ${issues}`),
     ...(misfits > samples.length ? ['    …'] : []),
   ]
+}
+
+/** The judges that a request waits for, and whether it works while they cannot be reached. */
+function judgesText({ type, of, judges }: RequestJudges): string {
+  const name = `Request ${JSON.stringify(type)}`
+  if (of === 0) return `${name}: there is none in the log, so its claims are not known.`
+  if (judges.length === 0) return `${name} waits for no other key.`
+  const texts = judges.map(({ constraint, scope, mode, count: many }) => {
+    const judge = `"${constraint}", which keys of "${scope}" judge (${count(many)} of ${count(of)})`
+    return mode === 'strict'
+      ? `waits for ${judge}: while they cannot be written it gets 202, or 503 and goes on with the same id`
+      : `claims ${judge}, and goes on while they cannot be written: it is judged afterwards`
+  })
+  return `${name} ${texts.join('; ')}.`
 }
 
 function busyKeyText({ kind, type, key, count: many, of }: BusyKey): string {

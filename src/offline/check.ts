@@ -6,6 +6,7 @@ import { recordsIn, snapshotConsistently } from './data-snapshot.ts'
 import { deriveTwice } from './derive-twice.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 import { beginStep, type LongWork } from './progress.ts'
+import type { RequestJudges } from './request-judges.ts'
 import { type BusyKey, type SchemaFit, SchemaFits } from './schema-fits.ts'
 import { type MessageCount, type Survey, survey, unreadable } from './survey.ts'
 
@@ -48,6 +49,8 @@ export interface Check {
   readonly schemas: readonly SchemaFit[]
   /** Partition keys that more than half of the messages of a type have: each is one queue. */
   readonly busyKeys: readonly BusyKey[]
+  /** By request: whose verdict it waits for. Empty for an app without constraints. */
+  readonly judges: readonly RequestJudges[]
 }
 
 /** The result of `dryRun`. */
@@ -107,6 +110,6 @@ async function readFor(options: CheckOptions): Promise<ReadForCode> {
 
 function checked({ survey, unknown, fits }: ReadForCode): Check {
   const { records, bytes, until, isPart, messages } = survey
-  const { all: schemas, busyKeys } = fits
-  return { records, bytes, until, isPart, messages, unreadable: unknown, schemas, busyKeys }
+  const { all: schemas, busyKeys, judges } = fits
+  return { records, bytes, until, isPart, messages, unreadable: unknown, schemas, busyKeys, judges }
 }

@@ -15,6 +15,7 @@ import { withinLimit } from '../sandbox/watchdog.ts'
 import { checkPartitionKey, decodeKey } from '../state/keys.ts'
 import type { StoreView } from '../state/store.ts'
 import type { TableShape } from '../state/table.ts'
+import { JudgesOfRequests, judgesBeside, type RequestJudges } from './request-judges.ts'
 
 /** How stored values fit the schema that new code has for them. */
 export interface SchemaFit {
@@ -69,12 +70,16 @@ interface Stored {
   readonly judge: (program: Program) => Judged
   /** Receives the partition key. */
   readonly keys?: FrequentKeys | undefined
+  /** Of a request: receives the constraints that it claims. */
+  readonly claimed?: ((judges: readonly string[]) => void) | undefined
 }
 
 interface Judged {
   /** Undefined if it fits. */
   readonly issues: string | undefined
   readonly key?: string
+  /** The constraints that a request claims under other keys. */
+  readonly judges?: readonly string[]
 }
 
 const samplesMax = 5
@@ -92,6 +97,7 @@ export class SchemaFits {
   readonly #signal: AbortSignal | undefined
   readonly #groups = new Map<string, Group>()
   readonly #keys = new Map<string, { readonly kind: BusyKey['kind']; type: string; keys: FrequentKeys }>()
+  readonly #judges = new JudgesOfRequests()
   #waiting: Stored[] = []
   #characters = 0
 
@@ -110,6 +116,10 @@ export class SchemaFits {
     const all = [...this.#keys.values()].map(({ kind, type, keys }) => ({ kind, type, ...keys.most() }))
     const busy = all.filter(({ count, of }) => of >= messagesMin && count > of / 2)
     return busy.map((each) => ({ ...each, key: shown(each.key, 200) }))
+  }
+
+  get judges(): RequestJudges[] {
+    return this.#judges.all(this.#program.app)
   }
 
   /** Adds a record. Returns a promise to wait for if enough were added to compare them. */
@@ -228,6 +238,8 @@ export class SchemaFits {
     const known = definitionIn(this.#program)
     if (isSystemMessage(type) || known === undefined || version > known.version) return undefined
     const keys = kind === 'timer' ? undefined : this.#keysOf(kind, type)
+    const claimed =
+      kind === 'request' ? (judges: readonly string[]) => this.#judges.add(type, judges) : undefined
     const judge = (program: Program): Judged => {
       const definition = definitionIn(program)!
       const value = upcast({ program, checked: false }, definition, version, text, at())
@@ -241,13 +253,14 @@ export class SchemaFits {
       try {
         const key: unknown = definition.key(value)
         checkPartitionKey(key, `${kind} "${type}"`)
-        return { issues, key }
+        const claims = definition.kind === 'request' ? (definition.claims?.(value) ?? []) : []
+        return { issues, key, judges: judgesBeside(key, claims) }
       } catch (error) {
         // The key of an event stands in its record.
         return { issues: issues ?? (kind === 'request' ? describe(error).message : undefined) }
       }
     }
-    return this.#add({ group: this.#group(kind, type, version), at, judge, keys }, text)
+    return this.#add({ group: this.#group(kind, type, version), at, judge, keys, claimed }, text)
   }
 
   #value(
@@ -303,8 +316,9 @@ export class SchemaFits {
 /** With fewer messages, a key that most of them have is no note. */
 const messagesMin = 300
 
-function count({ group, at, keys }: Stored, { issues, key }: Judged): void {
+function count({ group, at, keys, claimed }: Stored, { issues, key, judges }: Judged): void {
   group.compared++
+  if (judges !== undefined) claimed?.(judges)
   if (key !== undefined) keys?.add(key)
   if (issues === undefined) return
   group.misfits++

@@ -321,3 +321,54 @@ test('after a promotion the rows are those of the generation that is live', asyn
   const { schemas } = await dryRun({ data: promoted, app })
   assert.deepEqual(counts(schemas)['row orders'], [1, 1])
 })
+
+test('of each request it says whose verdict it waits for', async () => {
+  const app = join(home, 'judged.ts')
+  const text = `
+import { app, scopes } from 'hence'
+import { z } from 'zod'
+const [stay, room, guest] = scopes('stay', 'room', 'guest')
+const beds = room.capacity('beds', { limit: 9, mode: 'strict' })
+const gifts = guest.capacity('gifts', { limit: 9, mode: 'loose' })
+const own = stay.capacity('own', { limit: 9, mode: 'strict' })
+const input = z.object({ stay: z.string(), gift: z.boolean().default(false) })
+const key = (input) => input.stay
+const book = stay.request('book', {
+  input,
+  key,
+  claims: ({ stay, gift }) => [beds.claim('r'), own.claim(stay), ...(gift ? [gifts.claim('g')] : [])],
+  derive() {},
+  compensate() {},
+})
+const note = stay.request('note', { input, key, derive() {} })
+const close = stay.request('close', { input, key, derive() {} })
+export default app('judged', { requests: [book, note, close], tables: [], constraints: [beds, gifts, own] })
+`
+  await writeFile(app, text)
+  const data = join(home, 'judged')
+  const engine = await createEngine({ app, data, report: () => {} })
+  for (const [n, gift] of [true, false, false].entries())
+    await engine.submit('book' as never, { stay: 's', gift } as never, { requestId: `b-${n}` })
+  await engine.submit('note' as never, { stay: 's' } as never, { requestId: 'n-1' })
+  await engine.close()
+  assert.deepEqual((await check({ data, app })).judges, [
+    {
+      type: 'book',
+      of: 3,
+      judges: [
+        { constraint: 'beds', scope: 'room', mode: 'strict', count: 3 },
+        { constraint: 'gifts', scope: 'guest', mode: 'loose', count: 1 },
+      ],
+    },
+    { type: 'close', of: 0, judges: [] },
+    { type: 'note', of: 1, judges: [] },
+  ])
+  const { stderr } = await hence(['check', app, '--data', data])
+  assert.match(
+    stderr,
+    /Request "book" waits for "beds", which keys of "room" judge \(3 of 3\): .*202, or 503/,
+  )
+  assert.match(stderr, /claims "gifts", which keys of "guest" judge \(1 of 3\), and goes on/)
+  assert.match(stderr, /Request "note" waits for no other key/)
+  assert.match(stderr, /Request "close": there is none in the log/)
+})
