@@ -558,7 +558,7 @@ export class Model {
           ...on,
           to: key.place,
           kind: 'queued',
-          cause: `${cause}/queued ${c} ${at}`,
+          cause: `${cause}/queued ${key.place.k} ${c} ${at}`,
           c,
           at,
           violation: null,
