@@ -15,7 +15,7 @@ import type { TableShape } from '../state/table.ts'
  *   hence.inputs       partition, group of offsets         → the inputs of these requests, by offset
  */
 /** The usage of each key. The stored name is older than the word. */
-export const usage: TableShape = { name: 'hence.standings', parts: ['string'], indexes: {} }
+export const usage: TableShape = { name: 'hence.standings', parts: ['string'], indexes: {}, rowBytes: 120 }
 
 export const claims: TableShape = {
   name: 'hence.claims',

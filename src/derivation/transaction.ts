@@ -80,7 +80,9 @@ export class Transaction implements Tx {
 
   put(table: Table, ...partsThenValue: unknown[]): void {
     const state = this.#state(table)
-    const row = this.#context.program.realm.seal(partsThenValue.pop())
+    const { realm } = this.#context.program
+    const row = realm.seal(partsThenValue.pop())
+    const bytes = realm.sealedBytes()
     const key = this.#rowKey(table, partsThenValue as KeyPart[])
     if (typeof row !== 'object' || row === null) {
       throw changeError('row-invalid', `A row of table "${table.name}" must be an object or a list.`)
@@ -89,7 +91,7 @@ export class Transaction implements Tx {
     if (checked) checkRow(`row of table "${table.name}"`, table.value, row)
     program.deriving.active = false
     try {
-      state.put(key, row)
+      state.put(key, row, false, bytes)
     } catch (error) {
       throw this.#faulty(error)
     } finally {

@@ -15,6 +15,8 @@ export interface Realm {
    *   (change)
    */
   seal(value: unknown): unknown
+  /** About how many bytes of memory the value takes that was sealed last. */
+  sealedBytes(): number
   /**
    * Rows under their keys, which leave out the first part, as a list of this realm; the values are taken as
    * they are.
@@ -127,6 +129,7 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
   return {
     parseFrozen: (text) => freezeAll(JSON.parse(text)),
     seal,
+    sealedBytes: () => size,
     rows(found) {
       const rows: unknown[] = []
       for (const { key, value } of found) {

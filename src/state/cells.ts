@@ -13,7 +13,8 @@ export interface Codec<V> {
 export interface Collection<V> {
   /** The value; two calls need not return the same object. */
   get(key: string): V | undefined
-  set(key: string, value: V): void
+  /** @param bytes about how many bytes of memory the value takes, if that is known */
+  set(key: string, value: V, bytes?: number): void
   /** The same for a key that has no value, and that has none in the store either if it was not changed since. */
   add(key: string, value: V): void
   delete(key: string): void
@@ -130,16 +131,16 @@ export class Cells<V> implements Collection<V> {
     return value === deleted || value === unread ? this.resolve(key, value) : (value as V)
   }
 
-  set(key: string, value: V): void {
-    this.#set(key, value, true)
+  set(key: string, value: V, bytes?: number): void {
+    this.#set(key, value, true, bytes)
   }
 
   add(key: string, value: V): void {
     this.#set(key, value, false)
   }
 
-  #set(key: string, value: V, isStored: boolean): void {
-    this.#change(key, value, cellBytes + key.length + sizeOf(value), isStored)
+  #set(key: string, value: V, isStored: boolean, bytes = sizeOf(value)): void {
+    this.#change(key, value, cellBytes + key.length + bytes, isStored)
     if (this.#sets++ % sampled === 0) this.#sample(key, this.#codec.encode(value))
   }
 

@@ -24,6 +24,8 @@ export interface TableShape {
   readonly isScoped?: true
   /** Whether its rows are seldom read again: then they are not cached, and large ones are compressed. */
   readonly isCold?: true
+  /** About how many bytes of memory a row takes, if all take as much. */
+  readonly rowBytes?: number
 }
 
 /** A row with the parts of its key, the partition key first. */
@@ -96,11 +98,13 @@ export class TableState {
   readonly kinds: readonly KeyKind[]
   readonly #rows: Collection<unknown>
   readonly #indexes: readonly Index[]
+  readonly #rowBytes: number | undefined
 
   constructor(state: State, shape: TableShape, codec: Codec<unknown>) {
     const { name, parts, indexes, isScoped } = shape
     this.name = name
     this.kinds = ['string', ...parts]
+    this.#rowBytes = shape.rowBytes
     this.#rows = state.collection(`t:${name}`, codec, !shape.isCold)
     this.#indexes = Object.entries(indexes).map(([index, fields]) => ({
       table: name,
@@ -119,12 +123,13 @@ export class TableState {
    * Sets a row, in its indexes too.
    * @param rowKey the encoded partition key and parts
    * @param isNew whether it is certain that there is no such row, which saves the reading of it
+   * @param bytes about how many bytes of memory the row takes, if that is known
    * @throws HenceError `key-invalid`, `key-too-long` (change) when a field cannot be indexed; nothing is
    *   changed
    */
-  put(rowKey: string, row: unknown, isNew = false): void {
+  put(rowKey: string, row: unknown, isNew = false, bytes = this.#rowBytes): void {
     if (this.#indexes.length > 0) this.#reindex(rowKey, isNew ? undefined : this.#rows.get(rowKey), row)
-    this.#rows.set(rowKey, row)
+    this.#rows.set(rowKey, row, bytes)
   }
 
   /** Removes a row, from its indexes too; returns whether there was one. */
