@@ -1,6 +1,7 @@
 /** Imports orders into the shop of the examples, and reports what that cost. */
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { setFlagsFromString } from 'node:v8'
 import { createEngine } from 'hence'
 import { importAll } from '../examples/retail/import.ts'
 import type shop from '../examples/retail/shop.ts'
@@ -22,6 +23,8 @@ export interface Imported {
   readonly otherBytes: number
 }
 
+// As `hence start` does.
+setFlagsFromString('--heap-growing-percent=100')
 const [data, partitions, source] = process.argv.slice(2) as [string, string, string]
 const orders = Number(source)
 const { submissions } = await openSource(Number.isNaN(orders) ? { csv: source } : { orders })

@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { Option } from 'commander'
 import type { BusyKey, DryRun, RequestJudges, SchemaFit } from '../offline/index.ts'
 import { Spool } from '../server/spool.ts'
+import { collectEarly } from './collect-early.ts'
 import { command, logTime, wholeNumber } from './command.ts'
 import {
   type DiffOptions,
@@ -66,7 +67,8 @@ messages, rows, waiting effects or results do not fit its schemas.`,
 
 async function checkCode(app: string, options: CheckCommandOptions): Promise<number> {
   // It derives everything twice, and a third of its memory would be garbage that V8 need not collect yet.
-  for (const flag of ['--heap-growing-percent=20', '--semi-space-growth-factor=1']) setFlagsFromString(flag)
+  collectEarly(20)
+  setFlagsFromString('--semi-space-growth-factor=1')
   const { data, sample: records, until, failOn, allowMisfits = [], samples } = options
   const spool = formatOf(options) === 'ndjson' ? new Spool() : undefined
   const each = spool && ((line: string) => spool.add(line))

@@ -9,6 +9,7 @@ import { changeError, HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
 import type { Reporter } from '../report.ts'
 import { StartingServer } from '../server/starting.ts'
+import { collectEarly } from './collect-early.ts'
 import { command } from './command.ts'
 import { carrierAt, logOption } from './log-carrier.ts'
 import { engineReport, guardOf, type ServeOptions, serve, serveOptions, serverOf } from './serve.ts'
@@ -80,6 +81,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
   const { data, log, partitions, handlers, views, wait, check, audit, newKey, onCodeChange } = options
   const { confirmClock, json, state } = options
   const { publish: files = [] } = options
+  collectEarly(100)
   if (files.length > 0 && !audit)
     throw new InvalidArgumentError('--publish requires --audit, which signs the heads.')
   const stop = stopSignal()
