@@ -54,7 +54,11 @@ export function isOfCorrection({ before }: CorrectedEffect): boolean {
  */
 export function mustStay(outbox: Outbox, effect: CorrectedEffect): boolean {
   const row = outbox.get(effect.id)
-  if (isOfCorrection(effect)) return !row || !isSameInput(row.input, (effect.before as EffectRow).input)
+  const before = effect.before as EffectRow
+  if (isOfCorrection(effect))
+    return (
+      !row || !isSameInput(row.input, before.input) || (row.state === 'pending' && before.state === 'done')
+    )
   return row === undefined && effect.after === undefined
 }
 

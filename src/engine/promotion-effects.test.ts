@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import type * as made from '../../test/apps/letters.ts'
 import { texts } from '../../test/apps/letters.ts'
 import { appsOf } from '../../test/apps.ts'
+import { HandClock } from '../../test/hand-clock.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import { type App, type AppBundle, createEngine, type Engine } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
@@ -69,6 +70,32 @@ test('an effect whose result is in the log before the new code asks for it is no
   // All records have the same log time, so that a request that moves to another partition comes after all of
   // them.
   await sendsNoneAgain(after, { now: () => Date.UTC(2026, 0, 1) })
+})
+
+test('an effect that is older than the window is not sent again when new code asks for it otherwise', async () => {
+  const clock = new HandClock()
+  clock.pass(Date.UTC(2026, 0, 1))
+  const day = 86_400_000
+  const { open, sent } = house(() => true, clock)
+  const engine = await open(await greeter({ name: 'g1' }), { windowMs: day, checkpointRows: 1 })
+  for (const to of ['ann', 'bob', 'cyd', 'dan']) {
+    await engine.submit('greet', { to } as never, { requestId: to })
+    await delivered(engine)
+    clock.pass(2 * day)
+  }
+  const code = await greeter({ name: 'g2', text: 'good day' })
+  await engine.reprocessing.start({ app: code })
+  await promote(engine, 'p')
+  await delivered(engine)
+  const ids = sent.map((each) => each.split(' ')[0])
+  assert.equal(new Set(ids).size, ids.length, 'an id has one content')
+  const all = ['ann: hello', 'bob: hello', 'cyd: hello', 'dan: good day', 'dan: hello']
+  assert.deepEqual(texts(sent), all)
+  const digest = await engine.digest()
+  await engine.close()
+  const again = await open(code)
+  assert.equal(await again.digest(), digest)
+  await again.close()
 })
 
 test('a delivered effect is not sent again because new code asks for it under another key', async () => {

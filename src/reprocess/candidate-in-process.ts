@@ -208,7 +208,8 @@ export class CandidateInProcess implements Candidate {
     }
     const requests = (positions: readonly Position[]) =>
       readRequests(this.#host.generations.log, [after, before], positions)
-    await this.#corrections!.update(before, after, { requests, pause }, keys)
+    const forgottenBefore = this.#generation.processor.watermarks.lowest
+    await this.#corrections!.update(before, after, { requests, pause, forgottenBefore }, keys)
   }
 
   /** Reads the snapshots. `close` waits for it, because a view must not be closed while it is read. */

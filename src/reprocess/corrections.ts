@@ -21,6 +21,8 @@ interface CorrectedSide {
 }
 
 interface CorrectionSources {
+  /** All partitions have forgotten effects that were done before this time. */
+  readonly forgottenBefore: number
   /** Reads requests from the log; by `partition:offset`. */
   requests(positions: readonly Position[]): Promise<ReadonlyMap<string, CorrectedRequest>>
   /** Awaited now and then, so that others can work. */
@@ -96,7 +98,17 @@ export class CorrectionSet {
       const paused = pause()
       if (paused) await paused
       if (difference === undefined) continue
-      if (isNewEffect(difference)) this.#put(effectRows, encodeKey([difference.id]), ['new', ''])
+      if (isNewEffect(difference)) {
+        const row = effectRow(after, difference.id)!
+        // The generation before has forgotten its effects of that time: this one was delivered, or never
+        // asked for.
+        const isForgotten = row.state === 'pending' && row.at < sources.forgottenBefore
+        const asDone: EffectRow = { ...row, state: 'done', endedAt: row.at, tries: 0, correction: true }
+        if (isForgotten) {
+          const draft = effectDraft({ kind: 'effect', id: difference.id }, asDone)
+          this.#add(effectRows, encodeKey([difference.id]), 'kept', draft)
+        } else this.#put(effectRows, encodeKey([difference.id]), ['new', ''])
+      }
       if (!isCorrected(difference, before.app, after.app)) continue
       if (difference.kind === 'outcome') {
         await addOutcome(outcomeChange(difference, before))

@@ -198,9 +198,13 @@ async function untilNobodyDerives(
 export async function keep(disk: Disk, directory: string, name: string, text: string): Promise<void> {
   const path = join(directory, name)
   const folder = dirname(path)
-  await makeDirectories(disk, folder, 'folder of kept texts')
-  await writeWhole(disk, path, Buffer.from(text), 'kept text')
-  await disk.syncDirectory(folder, 'name of a kept text')
+  try {
+    await makeDirectories(disk, folder, 'folder of kept texts')
+    await writeWhole(disk, path, Buffer.from(text), 'kept text')
+    await disk.syncDirectory(folder, 'name of a kept text')
+  } catch (error) {
+    throw fileFailure(error) ?? error
+  }
 }
 
 /** Returns the text that is kept under a name in a data directory; undefined if there is none. */

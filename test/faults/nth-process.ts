@@ -32,7 +32,11 @@ async function serve(act: (engine: Engine<typeof till>) => Promise<unknown>): Pr
 
 /** Segments of 16 KiB are full after some dozens, and a checkpoint is due after 60 changed rows. */
 const many = (count: number) => (engine: Engine<typeof till>) =>
-  Promise.all(Array.from({ length: count }, (_, i) => pay(engine, `${phase}-${'x'.repeat(i % 50)}${i}`)))
+  Promise.all(
+    Array.from({ length: count }, (_, i) =>
+      pay(engine, `${phase.replaceAll(' ', '-')}-${'x'.repeat(i % 50)}${i}`),
+    ),
+  )
 
 const phases: { readonly [phase: string]: () => Promise<unknown> } = {
   'first start': () => serve(many(3)),

@@ -152,12 +152,15 @@ for (const phase of wanted === undefined ? [phases[seed % phases.length]!] : pha
   }, async (t) => {
     const random = randomFrom(seed)
     const { paths, cases } = await survey(phase)
-    const some = cases.sort(() => random() - 0.5).slice(0, runs)
+    const drawn = cases.sort(() => random() - 0.5).slice(0, runs)
     const seen = new Map<string, number>()
-    for (const { call, how, n } of some) {
+    for (const { call, how, n } of drawn) {
       const what = `${phase}: ${call}:${how}:when=${n}, seed ${seed}`
       await begin(phase)
-      const { code, signal, lines, problems } = await run(phase, paths, `${call}:${how}:when=${n}`)
+      // LMDB's binding may end the process when its own calls fail: state-errnos.test.ts has those that it
+      // can bear.
+      const some = how === 'signal=KILL' ? paths : paths.filter((path) => !path.endsWith('.mdb'))
+      const { code, signal, lines, problems } = await run(phase, some, `${call}:${how}:when=${n}`)
       const isKilled = signal === 'SIGKILL' || code === 137
       assert.ok(how === 'signal=KILL' ? isKilled || code === 0 : code === 0, `${what}: ${signal} ${problems}`)
       const refused = lines.find((line) => line.refused !== undefined)
@@ -167,5 +170,5 @@ for (const phase of wanted === undefined ? [phases[seed % phases.length]!] : pha
       await check(phase, lines, what)
     }
     const counts = JSON.stringify(Object.fromEntries(seen))
-    t.diagnostic(`${some.length} of ${cases.length} cases, seed ${seed}: ${counts}`)
+    t.diagnostic(`${drawn.length} of ${cases.length} cases, seed ${seed}: ${counts}`)
   })
