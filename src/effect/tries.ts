@@ -14,7 +14,7 @@ import type { EffectEnd, EffectRow, Outbox } from './outbox.ts'
 
 /** The parts of the engine that delivery uses. */
 export interface DeliveryHost {
-  readonly outbox: Outbox
+  outbox(): Outbox
   readonly clock: Clock
   /** A number in [0, 1). */
   random(): number
@@ -98,6 +98,7 @@ export class Tries {
   #slotAt = 0
   #now: number
   #isPumping = false
+  #isPaused = false
   /** Whether the one try that is under way must be the only one. */
   #isAlone = false
   #stopped = false
@@ -118,6 +119,21 @@ export class Tries {
   start(): void {
     this.#hasMore = true
     this.#pump()
+  }
+
+  /** Begins no new tries, and reads nothing. Those under way go on. */
+  pause(): void {
+    this.#isPaused = true
+  }
+
+  /** The outbox can be read again, and may have changed. */
+  resume(): void {
+    this.#isPaused = false
+    for (const id of this.#known.keys()) {
+      if (!this.#running.has(id) && this.#host.outbox().get(id)?.state !== 'pending') this.#forget(id)
+    }
+    this.#readTo = undefined
+    this.start()
   }
 
   asked(id: string, row: EffectRow): void {
@@ -156,11 +172,11 @@ export class Tries {
 
   /** Starts tries in a microtask, since many effects arrive in one turn. */
   #pump(): void {
-    if (this.#isPumping || this.#stopped) return
+    if (this.#isPumping || this.#stopped || this.#isPaused) return
     this.#isPumping = true
     queueMicrotask(() => {
       this.#isPumping = false
-      if (!this.#stopped) this.#begin()
+      if (!this.#stopped && !this.#isPaused) this.#begin()
     })
   }
 
@@ -220,7 +236,7 @@ export class Tries {
       let pending: [string, EffectRow][]
       let limit = rowsPerRead
       do {
-        pending = this.#host.outbox.list('pending', { type, limit, from: this.#readTo })
+        pending = this.#host.outbox().list('pending', { type, limit, from: this.#readTo })
         limit *= 2
         // All that were asked for at one time are read together, since their rows are in no order.
       } while (this.#order && pending.length === limit / 2 && pending[0]![1].at === pending.at(-1)![1].at)
@@ -267,7 +283,7 @@ export class Tries {
   }
 
   async #try(id: string, entry: Entry, abort: AbortController): Promise<void> {
-    const row = this.#host.outbox.get(id)
+    const row = this.#host.outbox().get(id)
     if (row?.state !== 'pending') {
       this.#forget(id)
       return

@@ -14,6 +14,11 @@ import type { Program } from '../sandbox/program.ts'
 /** How long the attempts under way may go on when delivery stops, in milliseconds. */
 const graceMs = 5_000
 
+/** The effects of a generation, and their order. */
+export interface EffectSource extends Pick<DeliveryHost, 'place'> {
+  readonly outbox: Outbox
+}
+
 interface LiveDeliveryOptions {
   /** The version of the code that the handlers were made for. */
   readonly version: string
@@ -35,7 +40,8 @@ export class LiveDelivery {
   readonly #write: (key: string, result: OutgoingRecord) => void
   /** By the name of the effect; undefined while nothing is delivered. */
   #tries: ReadonlyMap<string, Tries> | undefined
-  #outbox: Outbox | undefined
+  #source: EffectSource | undefined
+  #isPaused = false
 
   /** @param write brings the result of an effect to the log of the key that asked for it */
   constructor(options: LiveDeliveryOptions, write: (key: string, result: OutgoingRecord) => void) {
@@ -48,16 +54,14 @@ export class LiveDelivery {
    * deliver twice.
    * @throws HenceError `option-invalid` (change)
    */
-  start(
-    { app, version }: Pick<Program, 'app' | 'version'>,
-    { outbox, place }: Pick<DeliveryHost, 'outbox' | 'place'>,
-  ): void {
+  start({ app, version }: Pick<Program, 'app' | 'version'>, source: EffectSource): void {
     const { version: given, handlers, ...shared } = this.#options
     if (handlers === undefined || this.#tries !== undefined) return
+    this.#source = source
     const host: DeliveryHost = {
       ...shared,
-      outbox,
-      place,
+      outbox: () => this.#source!.outbox,
+      place: (id) => this.#source!.place(id),
       end: (id, row, end) => this.#write(row.key, resultOf(id, row.input, end)),
     }
     const tries = new Map<string, Tries>()
@@ -83,14 +87,25 @@ export class LiveDelivery {
         message: `The effect "${name}" has no handler here: effects of this type are kept and not delivered.`,
       })
     }
-    this.#outbox = outbox
     this.#tries = tries
-    shared.notes?.keepOnly((id) => outbox.get(id)?.state === 'pending')
+    shared.notes?.keepOnly((id) => source.outbox.get(id)?.state === 'pending')
     for (const each of tries.values()) each.start()
   }
 
-  get isRunning(): boolean {
-    return this.#tries !== undefined
+  /**
+   * The outbox cannot be read for now. The tries under way go on: their calls reach receivers once, whatever
+   * becomes of the state.
+   */
+  pause(): void {
+    this.#isPaused = true
+    for (const each of this.#tries?.values() ?? []) each.pause()
+  }
+
+  /** Goes on with an outbox that is derived again, from the same log. */
+  resume(source: EffectSource): void {
+    this.#isPaused = false
+    this.#source = source
+    for (const each of this.#tries?.values() ?? []) each.resume()
   }
 
   /** Begins no new tries, waits a grace period for those under way, and aborts the rest. */
@@ -107,10 +122,10 @@ export class LiveDelivery {
 
   /** Delivers the effects that a record asked for. */
   asked({ derivations }: Trace): void {
-    if (this.#tries === undefined) return
+    if (this.#tries === undefined || this.#isPaused) return
     for (const { effects } of derivations) {
       for (const id of effects) {
-        const row = this.#outbox!.get(id)
+        const row = this.#source!.outbox.get(id)
         if (row?.state === 'pending') this.#tries.get(row.type)?.asked(id, row)
       }
     }
@@ -118,7 +133,8 @@ export class LiveDelivery {
 
   /** The result of an effect was applied. */
   ended(id: string): void {
-    const row = this.#outbox?.get(id)
+    if (this.#isPaused) return
+    const row = this.#source?.outbox.get(id)
     if (row !== undefined) this.#tries?.get(row.type)?.ended(id)
   }
 

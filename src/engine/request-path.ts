@@ -40,7 +40,7 @@ import {
 import { Interruption } from '../sandbox/timed.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import { ChangeFeed } from './change-feed.ts'
-import { LiveDelivery } from './delivery.ts'
+import { type EffectSource, LiveDelivery } from './delivery.ts'
 import { Intake } from './intake.ts'
 import { type StartWatch, startPause } from './start-pause.ts'
 import type { SteadyClock } from './steady-clock.ts'
@@ -347,6 +347,7 @@ export class RequestPath {
   /** Lets nobody use the live generation until `#startOver`. */
   #hold(undecided?: { readonly partition: number; readonly offset: number }): void {
     this.#live.state.abandon()
+    this.delivery.pause()
     this.#undecided = undecided
     this.#reloading = Promise.withResolvers<void>()
     this.#reloading.promise.catch(() => {})
@@ -370,10 +371,8 @@ export class RequestPath {
   async #startOver(writer: PartitionWriter, interrupted?: Interruption): Promise<void> {
     const decided = [...this.#processor.positions]
     if (this.#undecided !== undefined) decided[this.#undecided.partition] = this.#undecided.offset
-    const delivers = this.delivery.isRunning
     try {
       await this.checkpointer.saving?.catch(() => {})
-      await this.delivery.stop({ atOnce: true })
       await writer.persist(
         async () => void (await this.#deriveTail({ decided, interrupted, startOver: true })),
       )
@@ -384,7 +383,7 @@ export class RequestPath {
     const { resolve } = this.#reloading!
     this.#reloading = undefined
     resolve()
-    if (delivers) this.startDelivery()
+    this.delivery.resume(this.#effectSource)
     this.tick()
   }
 
@@ -631,9 +630,12 @@ export class RequestPath {
   /** Begins to deliver the effects of the live generation. */
   startDelivery(): void {
     if (this.closed.aborted) return
-    const { program, processor } = this.#live
-    const { outbox } = processor
-    this.delivery.start(program, { outbox, place: (id) => processor.placeOf(id) })
+    this.delivery.start(this.#live.program, this.#effectSource)
+  }
+
+  get #effectSource(): EffectSource {
+    const { processor } = this.#live
+    return { outbox: processor.outbox, place: (id) => processor.placeOf(id) }
   }
 
   /** Resolves when every queued record, with all events that follow, is applied. */

@@ -1,5 +1,5 @@
 /** An app whose requests do not end, or end their process, for some inputs. */
-import { app, scopes, type Tx } from 'hence'
+import { app, effect, scopes, type Tx } from 'hence'
 import { z } from 'zod'
 
 const [jar] = scopes('jar')
@@ -119,6 +119,17 @@ const blame = jar.request('blame', {
   },
 })
 
+const letter = effect('letter', { input: z.object({ to: z.string() }) })
+
+const write = jar.request('write', {
+  input: z.object({ jar: z.string() }),
+  key: (input) => input.jar,
+  derive(tx, { jar: to }) {
+    tx.effect(letter, { to })
+    return add(tx)
+  },
+})
+
 /** Uses up the heap with many steps. */
 const fill = jar.request('fill', {
   input,
@@ -136,7 +147,8 @@ const arrives = jar.on(sent, (tx, { step }) => {
 })
 
 export default app('poison', {
-  requests: [count, walk, send, name, find, match, dive, blame, sink, fill],
+  requests: [count, walk, send, name, find, match, dive, blame, sink, fill, write],
   tables: [counts],
   reactions: [arrives],
+  effects: [letter],
 })

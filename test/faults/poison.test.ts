@@ -201,6 +201,47 @@ test('what took long and ended is never ruled on later', async () => {
   for (let step = slowStep(); !(await tookLong(step)); step /= 2);
 })
 
+test('effects that are under way, or not in the log yet, are not called again after a ruling', async () => {
+  const data = await mkdtemp(join(tmpdir(), 'hence-poison-'))
+  const calls: string[] = []
+  const answers = new Map<string, PromiseWithResolvers<void>>()
+  const called = (to: string) => {
+    if (!answers.has(to)) answers.set(to, Promise.withResolvers<void>())
+    return answers.get(to)!
+  }
+  const begun = new Map(['a', 'b', 'c'].map((to) => [to, Promise.withResolvers<void>()]))
+  const engine = await createEngine<typeof poison>({
+    app: bundle,
+    ...{ data, partitions: 2, derivationMs: 300, report() {} },
+    handlers: {
+      async letter({ input: { to } }: { input: { to: string } }) {
+        calls.push(to)
+        begun.get(to)!.resolve()
+        await called(to).promise
+      },
+    } as never,
+  })
+  try {
+    await engine.submit('write', { jar: 'a' }, { requestId: 'to-a' })
+    await engine.submit('write', { jar: 'b' }, { requestId: 'to-b' })
+    await Promise.all([begun.get('a')!.promise, begun.get('b')!.promise])
+    const ruled = engine.submit('walk', { jar: 'a', step: 0 }, { requestId: 'poison' })
+    // Answered just before the derivation that does not end: the result is not in the log then.
+    called('b').resolve()
+    assert.equal((await ruled).status, 'failed')
+    called('a').resolve()
+    called('c').resolve()
+    await engine.submit('write', { jar: 'c' }, { requestId: 'to-c' })
+    await begun.get('c')!.promise
+    while ((await engine.effects.list({ state: 'done' })).length < 3) await engine.idle()
+    assert.deepEqual(calls, ['a', 'b', 'c'])
+    assert.deepEqual(await engine.effects.list({ state: 'pending' }), [])
+  } finally {
+    await engine.close()
+    await rm(data, { recursive: true })
+  }
+})
+
 /** @returns false if the derivation was not slow, so that nothing was shown */
 async function tookLong(step: number): Promise<boolean> {
   let isSlow = false

@@ -186,9 +186,7 @@ export class EngineRun {
   /** Waits until nothing is under way, no timer is due, and every pending effect waits for its answer. */
   async rest(): Promise<void> {
     for (let i = 0; ; i++) {
-      // A ruling takes the state back, and results that the log does not have yet are waited for anew.
-      const isRuled = this.alarms.some((each) => each.startsWith('derivation-ruled'))
-      if (this.#faults.length > 0 && !isRuled) throw new Error(this.#faults.join('\n'))
+      if (this.#faults.length > 0) throw new Error(this.#faults.join('\n'))
       if (i === 5_000) throw new Error(`the engine does not come to rest: ${await this.#unrest()}`)
       await this.engine.idle()
       const { nextTimerAt } = this.engine.stats()
