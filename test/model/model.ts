@@ -172,7 +172,7 @@ export class Model {
     return [requests, loose, ...channels, ...moved].every(({ length }) => length === 0)
   }
 
-  /** Timers of the app and deadlines of violations, of keys that do not wait. */
+  /** Timers of the app and deadlines of violations, of keys that do not wait. They have the time of their record. */
   #timers(): { readonly at: number; readonly p: number; readonly fire: () => Message }[] {
     const all: { at: number; p: number; fire: () => Message }[] = []
     for (const key of this.state.keys.values()) {
@@ -185,14 +185,22 @@ export class Model {
             p,
             fire: () => {
               key.timers.delete(name)
-              return { kind: 'timer', to, now: at, root, cause, depth: 1, ops, version }
+              return { kind: 'timer', to, now: this.state.now, root, cause, depth: 1, ops, version }
             },
           })
       for (const [c, judge] of key.judges)
         for (const { root, confirmed, confirmBy, wait } of judge.claims)
           if (confirmBy !== undefined && !confirmed) {
             const cause = `${wait}/unconfirmed`
-            const message: Message = { kind: 'unconfirmed', to, now: confirmBy, root, cause, depth: 1, c }
+            const message: Message = {
+              kind: 'unconfirmed',
+              to,
+              now: this.state.now,
+              root,
+              cause,
+              depth: 1,
+              c,
+            }
             all.push({ at: confirmBy, p, fire: () => message })
           }
       for (const { state, deadline, id } of key.violations)
@@ -201,7 +209,7 @@ export class Model {
           const message: Message = {
             kind: 'deadline',
             to,
-            now: deadline,
+            now: this.state.now,
             root,
             cause: `deadline ${id}`,
             depth: 1,
