@@ -172,7 +172,7 @@ export class Model {
     return [requests, loose, ...channels, ...moved].every(({ length }) => length === 0)
   }
 
-  /** Timers of the app and deadlines of violations, of keys that do not wait. They have the time of their record. */
+  /** Timers of the app and deadlines of violations, of keys that do not wait. Each has the time of its record. */
   #timers(): { readonly at: number; readonly p: number; readonly fire: () => Message }[] {
     const all: { at: number; p: number; fire: () => Message }[] = []
     for (const key of this.state.keys.values()) {
