@@ -274,7 +274,7 @@ const isLong = process.env['HENCE_KILLS'] !== undefined
 for (const partitions of [1, 2]) {
   const name = `a record that fills the heap of a candidate is ruled on, ${partitions} partitions`
   const once = `rulings of a candidate are written once, ${partitions} partitions`
-  test(name, { skip: !isLong && partitions === 2 }, async () => {
+  test(name, { skip: !isLong }, async () => {
     await withData(async (data) => {
       const sent = [
         { type: 'count', input: { jar: 'a' } },
