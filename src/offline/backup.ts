@@ -1,5 +1,5 @@
 import { copyFile, mkdir, open, readdir, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { assert } from '../assert.ts'
 import { headLine } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
@@ -10,19 +10,20 @@ import { changeError } from '../failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { findControls } from '../log/controls.ts'
 import { copyLog } from '../log/file-log/copy.ts'
-import { realDisk } from '../log/file-log/disk.ts'
-import type { LogSnapshot } from '../log/file-log/snapshot.ts'
+import { makeDirectories, realDisk } from '../log/file-log/disk.ts'
+import { type LogSnapshot, snapshotLog } from '../log/file-log/snapshot.ts'
 import type { Position } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
 import { readManifest, writeManifest } from '../reprocess/manifest.ts'
 import { copyLmdbStore } from '../state/lmdb-store.ts'
 import { checkEmpty } from '../storage/empty-directory.ts'
+import { copyNote } from '../storage/layout.ts'
 import { stateFolder } from '../storage/states.ts'
 import { dataUnusable, keep, kept } from '../storage/storage.ts'
 import { fileExists, readTextIfThere } from '../storage/text-file.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { readCheckpoint } from './checkpoints.ts'
-import { recordsIn, snapshotConsistently, snapshotData } from './data-snapshot.ts'
+import { recordsIn, snapshotConsistently } from './data-snapshot.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 import { beginStep, type LongWork } from './progress.ts'
 
@@ -69,8 +70,8 @@ export interface Copied {
  * of promotions, API keys, signed heads and the public key), then reads the copy back and checks it. The copy
  * holds all that was acknowledged before the call, and no event without its cause. If it fails or is aborted,
  * it removes what it has written; if its process is killed, the same call goes on where it stopped.
- * @throws HenceError `no-log`, `folder-not-empty` (change), `log-damaged`, `data-unusable` (operator),
- *   `log-read-failed` (retry)
+ * @throws HenceError `no-log`, `folder-not-empty` (change), `copy-unfinished`, `log-damaged`, `data-unusable`
+ *   (operator), `log-read-failed` (retry)
  */
 export const backup = ({ data, to, ...work }: BackupOptions): Promise<Copied> => copyData(data, to, {}, work)
 
@@ -78,7 +79,7 @@ export const backup = ({ data, to, ...work }: BackupOptions): Promise<Copied> =>
  * Makes a data directory out of a backup or another data directory: all of it, as it was at a log time, or
  * right after some records. The next start derives the tables. Otherwise like `backup`.
  * @throws HenceError `no-log`, `folder-not-empty` (change), `token-unknown` (change) for a position in `at`
- *   without a record, `log-damaged`, `data-unusable` (operator), `log-read-failed` (retry)
+ *   without a record, `copy-unfinished`, `log-damaged`, `data-unusable` (operator), `log-read-failed` (retry)
  */
 export function restore({ from, to, until, at, ...work }: RestoreOptions): Promise<Copied> {
   return copyData(from, to, { until, at }, work)
@@ -121,9 +122,6 @@ const noState = (data: string) =>
 /** The entries of a data directory that a copy may have. */
 const copiedNames = ['log', 'code', 'promotions', 'keys.json', 'audit']
 
-/** It names the copy, and is there until that is whole, so that the next call can go on. */
-const noteName = 'unfinished.json'
-
 async function copyData(
   from: string,
   to: string,
@@ -132,15 +130,17 @@ async function copyData(
 ): Promise<Copied> {
   const { snapshot, ends } = await snapshotConsistently(from)
   const log = logOfSnapshot(snapshot, ends)
-  const note = join(to, noteName)
+  const note = join(to, copyNote)
   const wanted = JSON.stringify({ logId: snapshot.id, until, at })
-  const goesOn = (await readTextIfThere(note)) === wanted
-  await checkEmpty(to, goesOn ? [noteName, ...copiedNames] : [])
+  // Nothing was copied before the whole note was written.
+  const goesOn = wanted.startsWith((await readTextIfThere(note)) ?? '?')
+  await checkEmpty(to, goesOn ? [copyNote, ...copiedNames] : [])
   const cut = at === undefined ? ends : await endsRightAfter(log, offsetsOf(at))
   try {
     if (goesOn) await removeCopied(to, copiedNames.slice(1))
-    await mkdir(to, { recursive: true, mode: 0o700 })
-    await writeFile(note, wanted, { mode: 0o600 })
+    await makeDirectories(realDisk, resolve(to), 'directory of a copy')
+    await writeFile(note, wanted, { mode: 0o600, flush: true })
+    await realDisk.syncDirectory(to, 'note of a copy')
     const copied = beginStep(work, 'copy', 'bytes', bytesIn(snapshot))
     copied(0)
     await copyLog(snapshot, to, { copied, ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
@@ -152,11 +152,13 @@ async function copyData(
     // With the signing key anybody could sign another history, so it is copied nowhere.
     await copyFolder(join(from, 'audit'), join(to, 'audit'), isPublicKey)
     const copy = await verifyCopy(from, to, snapshot.id, work)
+    await realDisk.syncDirectory(to, 'copied names')
     await rm(note)
+    await realDisk.syncDirectory(to, 'note of a copy')
     return copy
   } catch (error) {
     // A part of a copy must not be taken for a backup, nor stand in the way of the next try.
-    await removeCopied(to, [...copiedNames, noteName])
+    await removeCopied(to, [...copiedNames, copyNote])
     throw error instanceof Error && 'syscall' in error ? dataUnusable(to, error) : error
   }
 }
@@ -166,8 +168,8 @@ async function removeCopied(to: string, names: readonly string[]): Promise<void>
 }
 
 async function verifyCopy(from: string, to: string, logId: string, work: LongWork): Promise<Copied> {
-  const copy = await snapshotData(to)
-  assert(copy.id === logId, 'a copy has the id of its log', copy.id, logId)
+  const copy = await snapshotLog(to)
+  assert(copy?.id === logId, 'a copy has the id of its log', copy?.id, logId)
   const ends = copy.partitions.map(({ findings }) => findings?.tip.offset ?? 0)
   await copyHeads(from, to, ends)
   const check = await headCheck(to, copy.id)
@@ -227,6 +229,7 @@ async function copyFolder(from: string, to: string, wanted: (name: string) => bo
     await file.sync()
     await file.close()
   }
+  if (names.length > 0) await realDisk.syncDirectory(to, 'copied names')
 }
 
 /** Copies the heads that cover no more than the copy holds. One that was signed meanwhile may cover more. */
@@ -243,6 +246,7 @@ async function copyHeads(from: string, to: string, ends: readonly number[]): Pro
   } finally {
     await file.close()
   }
+  await realDisk.syncDirectory(join(to, 'audit'), 'copied heads')
 }
 
 async function headCheck(data: string, logId: string): Promise<HeadCheck | undefined> {

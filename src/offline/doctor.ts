@@ -16,7 +16,7 @@ import {
 } from '../log/file-log/snapshot.ts'
 import { decodeRecord, type LogRecord, type Ruling } from '../log/record.ts'
 import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
-import { misplaced } from '../storage/layout.ts'
+import { wrongIn } from '../storage/layout.ts'
 import { warningOfAccess } from '../storage/permissions.ts'
 import { readSuspect } from '../storage/run-file.ts'
 import { readTextIfThere } from '../storage/text-file.ts'
@@ -76,7 +76,7 @@ async function examine(data: string, add: AddFinding, work: LongWork): Promise<E
     add('wrong', 'no-log', `The directory ${resolve(data)} does not exist.`, { todo: 'Give another one.' })
     return undefined
   }
-  const wrong = await misplaced(data)
+  const wrong = await wrongIn(data)
   for (const { code, message } of wrong) add('wrong', code, message)
   if (wrong.length > 0) return undefined
   const holder = await lockHolderOf(data)

@@ -116,7 +116,7 @@ async function snapshotOrFlaw(data: string, flaws: Flaw[]): Promise<ConsistentSn
   try {
     return await snapshotConsistently(data)
   } catch (error) {
-    if (error instanceof HenceError && error.code === 'no-log') throw error
+    if (error instanceof HenceError && ['no-log', 'copy-unfinished'].includes(error.code)) throw error
     flaws.push(flawOf(error))
     return undefined
   }

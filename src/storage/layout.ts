@@ -1,6 +1,7 @@
 import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { type HenceError, operatorError } from '../failure.ts'
+import { fileExists } from './text-file.ts'
 
 /** The parts of a data directory that a start needs, where they exist. */
 const folders = ['log', 'state', 'code', 'promotions', 'audit', 'audit/tree']
@@ -9,12 +10,30 @@ const files = [
   ...['state/run.json', 'state/generations.json', 'state/views.json', 'state/views.sqlite', 'state/tries'],
 ]
 
+/** It is in a copy of a data directory until that is whole, so that the next call can go on. */
+export const copyNote = 'unfinished.json'
+
+/** @throws HenceError `copy-unfinished` (operator) */
+export async function checkCopied(directory: string): Promise<void> {
+  if (!(await fileExists(join(directory, copyNote)))) return
+  throw operatorError(
+    'copy-unfinished',
+    `${resolve(directory)} is a copy that was not finished: \`${copyNote}\` marks it. Nothing was changed. Run ` +
+      'the same `hence backup` or `hence restore` again, which goes on where it stopped, or remove the directory.',
+  )
+}
+
 /**
- * Finds what stands in a data directory in the place of something else: a file for a folder, or a folder
- * for a file. A start refuses these, and `doctor` names them.
- * @returns HenceError `file-misplaced` (operator) for each
+ * Finds why a start refuses a data directory before it opens it: it is a part of a copy, or a file stands for
+ * a folder, or a folder for a file. `doctor` names them all.
+ * @returns HenceError `copy-unfinished` (operator) alone, or `file-misplaced` (operator) for each
  */
-export async function misplaced(directory: string): Promise<HenceError[]> {
+export async function wrongIn(directory: string): Promise<HenceError[]> {
+  try {
+    await checkCopied(directory)
+  } catch (error) {
+    return [error as HenceError]
+  }
   const namesIn = (folder: string) => readdir(join(directory, folder)).catch(() => [])
   const partitions = (await namesIn('log')).filter((name) => /^p\d+$/.test(name)).map((name) => `log/${name}`)
   const generations = (await namesIn('state')).filter((name) => /^(\d+|view\..+\.\d+)$/.test(name))

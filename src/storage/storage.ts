@@ -11,7 +11,7 @@ import type { Store } from '../state/store.ts'
 import { ActiveNote } from './active-note.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
-import { misplaced } from './layout.ts'
+import { wrongIn } from './layout.ts'
 import { warningOfAccess } from './permissions.ts'
 import { RunFile } from './run-file.ts'
 import { type StateName, States } from './states.ts'
@@ -109,7 +109,7 @@ export async function openDirectory(options: {
   let tries: TryFile
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
-    const [wrong] = await misplaced(directory)
+    const [wrong] = await wrongIn(directory)
     if (wrong !== undefined) throw wrong
     lock = await lockDirectory(directory, options)
     const warning = await warningOfAccess(directory)

@@ -1,10 +1,10 @@
-/** A backup whose process is killed once it has copied some bytes. */
+/** A backup whose process is killed once a step of it has done so much. */
 import { backup } from 'hence/offline'
 
-const [, , data, to, killAfter] = process.argv
+const [, , data, to, killIn, killAfter] = process.argv
 await backup({
   ...{ data: data!, to: to! },
   progress({ step, done }) {
-    if (step === 'copy' && done >= Number(killAfter)) process.kill(process.pid, 'SIGKILL')
+    if (step === killIn && done >= Number(killAfter)) process.kill(process.pid, 'SIGKILL')
   },
 })

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { backup, verify } from 'hence/offline'
+import type { HenceError } from 'hence'
+import { backup, doctor, restore, verify } from 'hence/offline'
 import { crashAt } from '../crash-points.ts'
 import { openTill } from './till-engine.ts'
 
@@ -25,19 +26,13 @@ test(crashAt('backup', 'the next call goes on, and also copies what was written 
     await engine.close()
   }
   await write(500)
-  const child = fork(
-    fileURLToPath(import.meta.resolve('./backup-process.ts')),
-    [data, to, String(60 * 1024)],
-    { execArgv: ['-C', 'hence-source'] },
-  )
-  assert.deepEqual(await once(child, 'exit'), [null, 'SIGKILL'])
+  await killedBackup(data, to, 'copy', 60 * 1024)
   const copied = join(to, 'log/p0000')
   const before = (await readdir(copied)).filter((name) => name.endsWith('.segment'))
   assert.ok(before.length > 1, `${before.length} segments were copied`)
   const inode = async () => (await stat(join(copied, before[0]!))).ino
   const first = await inode()
-  await assert.rejects(verify({ data: to }), { code: 'no-log' }, 'a part is no backup')
-  await assert.rejects(backup({ data: to, to: join(home, 'other') }), { code: 'no-log' })
+  await assert.rejects(verify({ data: to }), { code: 'copy-unfinished' }, 'a part is no backup')
 
   await write(300)
   const { ok, records } = await backup({ data, to })
@@ -51,3 +46,49 @@ test(crashAt('backup', 'the next call goes on, and also copies what was written 
   )
   assert.deepEqual((await verify({ data: to })).flaws, [])
 })
+
+test(crashAt('backup', 'a part of a copy never starts, and the next call goes on'), async (t) => {
+  const home = await mkdtemp(join(tmpdir(), 'hence-part-'))
+  t.after(() => rm(home, { recursive: true }))
+  const data = join(home, 'data')
+  const engine = await openTill(data)
+  for (const id of ['a', 'b']) await engine.submit('pay', { till: id, town: id, cents: 1 }, { requestId: id })
+  await engine.close()
+  const parts: { [name: string]: (to: string) => Promise<unknown> } = {
+    'before a byte is copied': (to) => killedBackup(data, to, 'copy', 0),
+    'all copied, not checked': (to) => killedBackup(data, to, 'verify', 0),
+    'the note is torn': async (to) => {
+      await killedBackup(data, to, 'copy', 0)
+      const note = await readFile(join(to, 'unfinished.json'))
+      await rm(to, { recursive: true })
+      await mkdir(to)
+      await writeFile(join(to, 'unfinished.json'), note.subarray(0, 9))
+    },
+  }
+  for (const [name, make] of Object.entries(parts)) {
+    const to = join(home, name)
+    await make(to)
+    const { findings } = await doctor({ data: to })
+    const [first] = findings.filter(({ level }) => level === 'wrong')
+    assert.equal(first?.code, 'copy-unfinished', name)
+    await assert.rejects(
+      openTill(to),
+      ({ code, message }: HenceError) => code === first?.code && message === first.message,
+      name,
+    )
+    const other = join(home, 'other')
+    await assert.rejects(verify({ data: to }), { code: 'copy-unfinished' }, name)
+    await assert.rejects(restore({ from: to, to: other }), { code: 'copy-unfinished' }, name)
+    assert.ok((await restore({ from: data, to })).ok, name)
+    const again = await openTill(to)
+    assert.equal((await again.scan('tills')).length, 2, name)
+    await again.close()
+  }
+})
+
+/** It is killed once a step has done so much. */
+async function killedBackup(data: string, to: string, step: string, done: number): Promise<void> {
+  const program = fileURLToPath(import.meta.resolve('./backup-process.ts'))
+  const child = fork(program, [data, to, step, String(done)], { execArgv: ['-C', 'hence-source'] })
+  assert.deepEqual(await once(child, 'exit'), [null, 'SIGKILL'])
+}
