@@ -166,3 +166,67 @@ test('a standby derives no record on which the active process may still rule', a
   const again = await taken.submit('walk', { jar: 'x', step: 1e-7 }, { requestId: 'r-2' })
   assert.deepEqual([again.status, again.token], [reply.status, reply.token])
 })
+
+for (const broken of ['append', 'put'] as const) {
+  test(`a standby whose take-over fails (${broken}) follows the one that was faster`, async (t) => {
+    const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
+    const engines: Engine<Sales>[] = []
+    const stop = new AbortController()
+    t.after(async () => {
+      stop.abort()
+      for (const engine of engines) await engine.close()
+      await rm(home, { recursive: true })
+    })
+    const store = new CarrierStore()
+    const start = async (name: string, carrier: Carrier, more: Partial<EngineOptions<Sales>> = {}) => {
+      const engine = await createEngine<Sales>({
+        app: import.meta.resolve('../../test/apps/sales.ts'),
+        ...{ data: join(home, name), log: carrier, partitions: 3, address: `http://${name}` },
+        ...{ report: () => {}, signal: stop.signal, ...more },
+      })
+      engines.push(engine)
+      return engine
+    }
+    const buy = (engine: Engine<Sales>, order: string) =>
+      engine.submit(
+        'buy',
+        { order, sku: 'sku', customer: `c-${order}`, cents: 500 },
+        { requestId: `r-${order}` },
+      )
+    const active = await start('a', memoryCarrier(store))
+    await buy(active, 'x')
+
+    let isCut = false
+    const { promise: failed, resolve: fails } = Promise.withResolvers<void>()
+    const cut = () => {
+      if (!isCut) return
+      fails()
+      throw new HenceError('carrier-unreachable', 'retry', 'It is cut.')
+    }
+    const whole = memoryCarrier(store)
+    const slow: Carrier = {
+      ...whole,
+      async append(...given) {
+        if (broken === 'append') cut()
+        return whole.append(...given)
+      },
+      async put(...given) {
+        if (broken === 'put') cut()
+        return whole.put(...given)
+      },
+    }
+    const { promise: offered, resolve: standby } = Promise.withResolvers<Standby<Sales>>()
+    const next = start('b', slow, { wait: true, standby })
+    const reads = await offered
+    isCut = true
+    await active.close()
+    await failed
+    const faster = await start('c', memoryCarrier(store))
+    const { token } = await buy(faster, 'y')
+    isCut = false
+    assert.deepEqual(await reads.get('orders', ['y'], { after: token }), await faster.get('orders', ['y']))
+    assert.equal((await buy(faster, 'z')).status, 'accepted')
+    await faster.close()
+    assert.equal((await buy(await next, 'z')).replayed, true)
+  })
+}

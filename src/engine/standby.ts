@@ -77,8 +77,7 @@ export async function becomeActive(
         const holder = await note.holder()
         if (holder === undefined) {
           if (said !== undefined) progress?.(warm.far)
-          await log.claim()
-          await note.begin()
+          await take(host)
           return await warm.handOver()
         }
         // One that has died looks alike for a moment.
@@ -109,6 +108,17 @@ export async function becomeActive(
     }
   } finally {
     await warm.close()
+  }
+}
+
+/** Takes the log, or goes on following: after a failure another process may be active before the next try. */
+async function take({ log, note }: StandbyHost): Promise<void> {
+  try {
+    await log.claim()
+    await note.begin()
+  } catch (error) {
+    await log.stepBack()
+    throw error
   }
 }
 

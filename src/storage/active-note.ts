@@ -85,8 +85,8 @@ export class ActiveNote {
 
   /** Says from here on that this process is active. */
   async begin(): Promise<void> {
-    this.#isActive = true
     await this.#write(this.#beat)
+    this.#isActive = true
     this.#later()
   }
 

@@ -140,6 +140,11 @@ export class CarriedPartition {
     this.#nonces = new Set([nonce.toString('hex')])
   }
 
+  /** The partition is only read from here on: another process may take it. */
+  gaveUp(): void {
+    this.#isTaken = false
+  }
+
   /**
    * Appends a batch that names the head.
    * @returns whether it is live; otherwise its fate is open, as it is after an error, until this process has

@@ -117,6 +117,8 @@ export interface FileLog extends Log {
    * that was opened with `follow` refuses appends.
    */
   claim(): Promise<void>
+  /** Only follows again, after a claim, or what was to come with it, has failed: another may be active by then. */
+  stepBack(): Promise<void>
   /** Waits for pending appends, and says how far the log is derived; see `derived`. */
   seal(): Promise<void>
 }
@@ -188,6 +190,10 @@ class OpenFileLog implements FileLog {
     await Promise.all(others.map((partition) => partition.claim()))
     // Another process may have taken the first ones meanwhile.
     await this.catchUp()
+  }
+
+  async stepBack(): Promise<void> {
+    await Promise.all(this.#partitions.map((partition) => partition.stepBack()))
   }
 
   async seal(): Promise<void> {

@@ -118,6 +118,13 @@ export class Partition {
     await this.#recovered()
   }
 
+  /** From here on this process only follows the partition, until the next `claim`. */
+  async stepBack(): Promise<void> {
+    await this.#running
+    this.#isOwner = this.#isTaking = false
+    this.#options.carried?.gaveUp()
+  }
+
   /** Copies what is new in the carrier. */
   async catchUp(): Promise<void> {
     if (this.#closed) throw logClosed()
