@@ -3,6 +3,7 @@ import { type DiffSummary, Summariser, type SummaryOptions } from '../diff/diff-
 import type { HenceError } from '../failure.ts'
 import { Generation, type GenerationHost } from '../generation/generation.ts'
 import type { Position } from '../log/log.ts'
+import type { Checkpoint } from '../processor/checkpoint.ts'
 import type { Program } from '../sandbox/program.ts'
 import type { StoreView } from '../state/store.ts'
 import type { WrittenKeys } from '../state/tracking-store.ts'
@@ -208,7 +209,8 @@ export class CandidateInProcess implements Candidate {
     }
     const requests = (positions: readonly Position[]) =>
       readRequests(this.#host.generations.log, [after, before], positions)
-    const forgottenBefore = this.#generation.processor.watermarks.lowest
+    // The live generation may be some records ahead.
+    const forgottenBefore = Math.max(...[before, after].map(({ store }) => lowestWatermark(store)))
     await this.#corrections!.update(before, after, { requests, pause, forgottenBefore }, keys)
   }
 
@@ -233,6 +235,13 @@ export class CandidateInProcess implements Candidate {
     await this.#generation.checkpoint().catch(() => {})
     await this.#generation.close()
   }
+}
+
+/** All partitions had forgotten ids that are older when a generation was saved. */
+function lowestWatermark(store: StoreView): number {
+  const text = store.get('meta', 'checkpoint')
+  if (text === undefined) return 0
+  return Math.min(...(JSON.parse(text) as Checkpoint).watermarks.map(({ before }) => before))
 }
 
 function union(a: WrittenKeys, b: WrittenKeys): WrittenKeys {

@@ -201,7 +201,7 @@ async function viewOf(
 ): Promise<SavedGeneration> {
   const store = await openLmdbStore({
     directory: stateFolder(directory, generation),
-    collections: comparedCollections(app),
+    collections: [...comparedCollections(app), 'meta'],
     readOnly: true,
   })
   const { get, range, close } = store.view()
