@@ -10,6 +10,7 @@ import {
 import { isSystemMessage } from '../app/name.ts'
 import { isRejection } from '../app/outcome.ts'
 import { changeError, operatorError, shown } from '../failure.ts'
+import { everyKind } from '../log/record.ts'
 import { rejectionNotReturned } from '../sandbox/from-outside.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import type { Deriving } from '../sandbox/realm-language.ts'
@@ -54,7 +55,7 @@ export class AppCode {
     const n = record.attempts++
     if (record.rulings.length > 0 && isApps) {
       const ruling = record.rulings.find((each) =>
-        each.n === undefined ? each.kind === derivation.kind : each.n === n,
+        each.n === undefined ? [derivation.kind, everyKind].includes(each.kind) : each.n === n,
       )
       if (ruling !== undefined) {
         const { code, message, key } = ruling

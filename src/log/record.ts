@@ -229,7 +229,7 @@ export interface Ruling {
   readonly between?: string
   /**
    * Counts the derivations of that record, from 0: its timers, the record itself, the events that follow in
-   * its partition. Left out where an operator ruled: then all derivations of the record's own kind.
+   * its partition. Left out where an operator ruled: then all derivations of that kind.
    */
   readonly n?: number
   /** The derivation's kind, and the type and key of its message, for people. */
@@ -240,6 +240,9 @@ export interface Ruling {
   readonly code: RulingCode
   readonly message: string
 }
+
+/** The kind of a ruling on all derivations of a record. */
+export const everyKind = 'every'
 
 type RulingCode =
   | 'derivation-too-long'

@@ -1,9 +1,17 @@
+import { isSystemMessage } from '../app/name.ts'
 import { systemClock } from '../clock.ts'
 import { changeError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
 import { type Log, positionOf } from '../log/log.ts'
-import { decodeRecord, encodeRuling, isAboutDerivation, type LogRecord, type Ruling } from '../log/record.ts'
+import {
+  decodeRecord,
+  encodeRuling,
+  everyKind,
+  isAboutDerivation,
+  type LogRecord,
+  type Ruling,
+} from '../log/record.ts'
 import { snapshotData } from './data-snapshot.ts'
 import { takeDirectory } from './exclusive.ts'
 import { versionInForce } from './version-in-force.ts'
@@ -39,7 +47,7 @@ export interface RuledRecord {
  *   `no-log` (change); `log-damaged` (operator)
  */
 export async function rule(options: RuleOptions): Promise<RuledRecord | undefined> {
-  const { data, log: carrier, record: token, reason, confirm } = options
+  const { data, log: carrier } = options
   const snapshot = await snapshotData(data)
   const lock = await takeDirectory(data, 'ruled out')
   let log: Log | undefined
@@ -47,27 +55,7 @@ export async function rule(options: RuleOptions): Promise<RuledRecord | undefine
     const version = await versionInForce(data, snapshot)
     const clock = { ...systemClock, now: () => 0 }
     log = await openFileLog({ directory: data, carrier, clock, report: () => {} })
-    const position = positionOf(token, log.partitions)
-    if (position === undefined) throw unknownRecord(token)
-    const { partition, offset } = position
-    if (offset >= (await log.end(partition))) throw unknownRecord(token)
-    const found = await examine(log, partition, offset)
-    const { kind } = found
-    if (!['request', 'event', 'result', 'correction'].includes(kind))
-      throw refused(token, `it is a ${kind}, which derives nothing of the app`)
-    const type = 'type' in found ? found.type : kind
-    const ruling: Ruling = {
-      version,
-      offset,
-      kind,
-      type,
-      key: '',
-      code: 'derivation-ruled-out',
-      message: reason ?? 'An operator ruled it out.',
-    }
-    if (confirm && !(await confirm())) return undefined
-    await log.append(partition, [encodeRuling(ruling)])
-    return { record: token, kind, type, version }
+    return await ruleOut(log, version, options)
   } finally {
     await log?.close()
     await carrier?.close()
@@ -75,17 +63,56 @@ export async function rule(options: RuleOptions): Promise<RuledRecord | undefine
   }
 }
 
-/** Reads the record, and makes sure that it may be ruled on. */
-async function examine(log: Log, partition: number, offset: number): Promise<LogRecord> {
+/** As `rule`, in a log that is open. */
+export async function ruleOut(
+  log: Log,
+  version: string,
+  { record: token, reason, confirm }: Omit<RuleOptions, 'data' | 'log'>,
+): Promise<RuledRecord | undefined> {
+  const position = positionOf(token, log.partitions)
+  if (position === undefined) throw unknownRecord(token)
+  const { partition, offset } = position
+  if (offset >= (await log.end(partition))) throw unknownRecord(token)
+  const { found, wasRuled } = await examine(log, partition, offset, version)
+  const { kind } = found
+  const type = 'type' in found ? found.type : kind
+  if (!['request', 'event', 'tick', 'result', 'correction'].includes(kind))
+    throw refused(token, `it is a ${kind}, which derives nothing of the app`)
+  const isOwn = kind !== 'tick' && !(kind === 'request' && isSystemMessage(type))
+  const ruling: Ruling = {
+    version,
+    offset,
+    // Only other derivations of that record can be meant: its timers, or what had waited.
+    kind: isOwn && !wasRuled ? kind : everyKind,
+    type,
+    key: '',
+    code: 'derivation-ruled-out',
+    message: reason ?? 'An operator ruled it out.',
+  }
+  if (confirm && !(await confirm())) return undefined
+  await log.append(partition, [encodeRuling(ruling)])
+  return { record: token, kind, type, version }
+}
+
+/** Reads the record, makes sure that it may be ruled on, and whether an operator has done so before. */
+async function examine(
+  log: Log,
+  partition: number,
+  offset: number,
+  version: string,
+): Promise<{ readonly found: LogRecord; readonly wasRuled: boolean }> {
   const token = `${partition}:${offset}`
   if ((await log.decided!(partition)) > offset)
     throw refused(token, 'it was derived before, and its outcome may have been sent')
-  let record: LogRecord | undefined
+  let found: LogRecord | undefined
+  let wasRuled = false
   for await (const batch of log.read(partition, offset)) {
-    record ??= decodeRecord(batch.records[offset - batch.offset]!)
+    found ??= decodeRecord(batch.records[offset - batch.offset]!)
     for (const bytes of batch.records) {
       if (!isAboutDerivation(bytes)) continue
       const later = decodeRecord(bytes)
+      if (later.kind === 'ruling' && later.ruling.offset === offset && later.ruling.n === undefined)
+        wasRuled ||= later.ruling.version === version
       if (later.kind === 'mark' && later.mark.offset === offset)
         throw refused(
           token,
@@ -93,7 +120,7 @@ async function examine(log: Log, partition: number, offset: number): Promise<Log
         )
     }
   }
-  return record!
+  return { found: found!, wasRuled }
 }
 
 const refused = (token: string, why: string) =>
