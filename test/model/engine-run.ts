@@ -8,6 +8,9 @@ import {
   type Reply,
 } from 'hence'
 import { memoryStorage } from 'hence/testing'
+import { requestIdOf } from '../../src/identity.ts'
+import { decodeRecord } from '../../src/log/record.ts'
+import { ruleOut } from '../../src/offline/rule.ts'
 import { appsOf } from '../apps.ts'
 import { HandClock } from '../hand-clock.ts'
 import type * as made from './app.ts'
@@ -29,6 +32,8 @@ interface Life {
   /** Whether the last of them is in the log. */
   readonly isWritten: boolean
   isOver: boolean
+  /** Where the last of them is in the log: of nothing else is it certain that it was not derived. */
+  last?: Promise<{ readonly partition: number; readonly offset: number }>
   readonly end: Promise<void>
   readonly kill: () => void
 }
@@ -45,7 +50,12 @@ function mortal<T extends object>(of: T, life: Life): T {
         if (life.isOver) return never
         if (name !== 'append' || --life.appends > 0) return value.apply(target, args)
         life.kill()
-        return life.isWritten ? Promise.resolve(value.apply(target, args)).then(() => never) : never
+        if (!life.isWritten) return never
+        life.last = Promise.resolve(value.apply(target, args)).then(({ offset }) => ({
+          partition: args[0] as number,
+          offset,
+        }))
+        return never
       }
     },
   })
@@ -63,6 +73,8 @@ export class EngineRun {
   /** Calls that should not have been. */
   readonly #faults: string[] = []
   readonly #redriven = new Set<string>()
+  /** The requests that an operator has ruled out. */
+  readonly ruledOut = new Set<string>()
   #life!: Life
   engine!: Engine<App>
 
@@ -104,15 +116,42 @@ export class EngineRun {
     return life
   }
 
-  /** Does something in which the process dies, at the latest at its end; then again in another process. */
-  async twice(plan: AppPlan, crash: number, act: () => Promise<unknown>): Promise<void> {
+  /**
+   * Does something in which the process dies, at the latest at its end; then again in another process.
+   * @param isPoison whether an operator rules a request out in between, if nothing of it may have been sent
+   */
+  async twice(
+    plan: AppPlan,
+    crash: number,
+    act: () => Promise<unknown>,
+    isPoison: (request: string) => boolean,
+  ): Promise<void> {
     const life = this.#life
     const { appends, isWritten } = this.#begin(crash)
     Object.assign(life, { appends, isWritten })
     await Promise.race([act().then(() => this.rest()), life.end])
     if (!life.isOver) life.kill()
+    await this.#ruleOut(plan, isPoison, life)
     await this.open(plan)
     await act()
+  }
+
+  async #ruleOut(plan: AppPlan, isPoison: (request: string) => boolean, { last }: Life): Promise<void> {
+    if (!last) return
+    const { log } = this.#data
+    const { hash } = await modelled(plan)
+    const { partition, offset: from } = await last
+    const known = new Set<string>()
+    for await (const { offset, records } of log.read(partition, 0))
+      for (const [i, bytes] of records.entries()) {
+        const record = decodeRecord(bytes)
+        const id = record.kind === 'request' ? requestIdOf(record.identity) : undefined
+        if (id === undefined || known.has(id)) continue
+        known.add(id)
+        if (offset < from || !isPoison(id)) continue
+        await ruleOut(log, hash, { record: `${partition}:${offset + i}` })
+        this.ruledOut.add(id)
+      }
   }
 
   async #open(

@@ -9,6 +9,8 @@ export type Item =
       readonly input: RunInput
       readonly id: string
       readonly by: string
+      /** An operator rules it out, if the process dies before it is decided. */
+      readonly isPoison?: true
     }
   /** An earlier request again, under the same id; `other`: with other content. */
   | { readonly send: 'again'; readonly of: string; readonly other: boolean }
@@ -149,7 +151,8 @@ class Writer {
       queued: this.ops(s, 2, true),
       served: this.ops(s, 2, true),
     }
-    return { send: 'run', s, input, id, by: dice.pick(['ann', 'bob', '']) }
+    const poison = dice.chance(0.3) && ({ isPoison: true } as const)
+    return { send: 'run', s, input, id, by: dice.pick(['ann', 'bob', '']), ...poison }
   }
 }
 

@@ -320,6 +320,12 @@ export class Model {
   /** A message arrives at its key: it passes, or waits behind a request that waits for verdicts. */
   #take(message: Message, send: (message: Message) => void, released: Place[], isReleased = false) {
     if (++this.taken > takenMax) throw new Error('The model does not come to rest.')
+    // No other code is bound by it, and nothing of the request is derived, not even its claims.
+    if (message.kind === 'request' && isEqual(message.ruledOut, this.plan)) {
+      const outcome = { status: 'failed', code: 'derivation-ruled-out' } as const
+      this.state.outcomes.set(identityOf(message.root), outcome)
+      return
+    }
     const key = this.key(message.to)
     // One that waited has ended its effect when it came.
     if (message.kind === 'result' && !isReleased) {

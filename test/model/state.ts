@@ -1,4 +1,4 @@
-import type { HopData, Op, Place, RunInput, TaskInput } from './plan.ts'
+import type { AppPlan, HopData, Op, Place, RunInput, TaskInput } from './plan.ts'
 
 /** The sender and the id of a request. */
 export interface Root {
@@ -177,7 +177,13 @@ interface Common {
 
 export type Message = Common &
   (
-    | { readonly kind: 'request'; readonly input: RunInput; readonly version: number }
+    | {
+        readonly kind: 'request'
+        readonly input: RunInput
+        readonly version: number
+        /** The code that an operator has ruled it out for. */
+        readonly ruledOut?: AppPlan
+      }
     | { readonly kind: 'resolve'; readonly decision: Decision }
     | { readonly kind: 'redrive'; readonly of: Redrive }
     | { readonly kind: 'event'; readonly data: HopData }

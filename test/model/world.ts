@@ -172,7 +172,7 @@ async function burst(
           const type = item.s === 0 ? 'run-a' : 'run-b'
           waits.push(
             submit(root, run.engine.submit(type as never, item.input as never, root), () =>
-              requestOf(item, root, now, versionOf(plan)),
+              requestOf(item, root, now, plan, run),
             ),
           )
         } else if (item.send === 'again') {
@@ -195,7 +195,7 @@ async function burst(
                 },
               ),
             )
-          else waits.push(submit(root, reply, () => requestOf(first, root, now, versionOf(plan))))
+          else waits.push(submit(root, reply, () => requestOf(first, root, now, plan, run)))
         } else if (item.send === 'redrive') {
           const { id, n, isDead, mayRepeat, isElsewhere } = item
           const found = effects(prefix).filter(({ state }) => (state === 'dead') === isDead)
@@ -273,9 +273,10 @@ async function burst(
     })
     return send
   })
+  const isPoison = (id: string) => sent.get(id)?.isPoison === true
   const sendAll = () => Promise.all(sending.flatMap((send) => send()))
   if (crash === undefined) await sendAll()
-  else await run.twice(plan, crash, sendAll)
+  else await run.twice(plan, crash, sendAll, isPoison)
   await run.rest()
   return applies
 }
@@ -307,15 +308,22 @@ async function effectsOf({ engine }: EngineRun) {
   }
 }
 
-function requestOf(item: Item & { send: 'run' }, root: Root, now: number, version: number): Message {
+function requestOf(
+  item: Item & { send: 'run' },
+  root: Root,
+  now: number,
+  plan: AppPlan,
+  { ruledOut }: EngineRun,
+): Message {
   return {
     kind: 'request',
-    version,
+    version: versionOf(plan),
     to: { s: item.s, k: item.input.k },
     now,
     root,
     cause: identityOf(root),
     input: item.input,
+    ...(ruledOut.has(item.id) && { ruledOut: plan }),
   }
 }
 
