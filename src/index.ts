@@ -26,6 +26,7 @@ export type {
   Engine,
   EngineOptions,
   EngineStats,
+  HistoryOptions,
   RowScanOptions,
   Standby,
   StoryOptions,
@@ -37,6 +38,7 @@ export type { Violations } from './engine/violations.ts'
 export type { CodeOf } from './generation/codes.ts'
 export type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from './log/carrier.ts'
 export type { Appended, Batch, Log, Position } from './log/log.ts'
+export type { ChangePlace, RowChange, RowHistory } from './query/history.ts'
 export type { Changes, KeyedClaim, KeyedViolation } from './query/reader.ts'
 export type {
   Preview,

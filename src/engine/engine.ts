@@ -1,4 +1,4 @@
-import type { App, ReadOptions, RequestName, Row, Service, TableName } from '../app/index.ts'
+import type { App, KeyPart, ReadOptions, RequestName, Row, Service, TableName } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import type { Publish } from '../audit/publisher.ts'
 import type { Clock } from '../clock.ts'
@@ -6,6 +6,7 @@ import type { RedriveInput, ResolveInput } from '../derivation/operator.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { HenceError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
+import type { ChangePlace, RowHistory } from '../query/history.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Preview, Story } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
@@ -136,6 +137,13 @@ export interface StoryOptions {
   readonly bytesMax?: number
 }
 
+export interface HistoryOptions {
+  /** The `next` of the reading before. Default: the newest changes. */
+  readonly before?: ChangePlace | undefined
+  /** How many changes at most. Default: 100. */
+  readonly limit?: number
+}
+
 /**
  * Accepts requests, derives tables from them, and answers queries from the tables.
  *
@@ -158,6 +166,12 @@ export interface Engine<A extends App> extends Service<A, SubmitOptions, RowScan
    * @throws HenceError `story-too-large` (change) beyond `bytesMax`
    */
   story(requestId: string, options?: StoryOptions): Promise<Story | undefined>
+  /**
+   * The changes of a row of the app's or of the operators' tables, the last first, each with the request that
+   * it follows from; as long as outcomes are kept. A reading ends after some records: go on before `next`.
+   * @throws HenceError `unknown-table`, `key-invalid` (change)
+   */
+  history(table: string, key: readonly KeyPart[], options?: HistoryOptions): Promise<RowHistory>
   /**
    * The changed rows of each record after a position, or from now on, and then of each new record. It reads
    * stored changes, so a reader may be slow, and may resume after a restart. Ends when the signal aborts or
@@ -299,7 +313,8 @@ export interface EngineStats {
  * Reads in a process that follows the log while another one is active. They throw `engine-standby` (retry)
  * while the state is not derived to the end of the log for the first time, and once this process takes over.
  */
-export interface Standby<A extends App> extends Pick<Engine<A>, 'app' | 'get' | 'scan' | 'story'> {
+export interface Standby<A extends App>
+  extends Pick<Engine<A>, 'app' | 'get' | 'scan' | 'story' | 'history'> {
   /**
    * How old the state is: so many milliseconds ago it had everything in the log. Take it before a read: the
    * answer is at most so much older than its arrival.

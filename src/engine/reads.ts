@@ -2,11 +2,13 @@ import type { App, Query, ReadOptions } from '../app/index.ts'
 import { orAfter } from '../clock.ts'
 import { retryError } from '../failure.ts'
 import type { Generation } from '../generation/generation.ts'
+import type { RowHistory } from '../query/history.ts'
+import type { Reader } from '../query/reader.ts'
 import { rowOf, rowsOf } from '../query/rows.ts'
 import type { Story } from '../query/story.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import type { Views } from '../view/views.ts'
-import type { RowScanOptions, StoryOptions } from './engine.ts'
+import type { HistoryOptions, RowScanOptions, StoryOptions } from './engine.ts'
 
 /** The state that reads are answered from. */
 export interface ReadsHost {
@@ -76,10 +78,23 @@ export class Reads<A extends App> {
     requestId: string,
     { principal = '', bytesMax }: StoryOptions = {},
   ): Promise<Story | undefined> {
+    return this.#read((reader) => reader.story(requestId, principal, bytesMax))
+  }
+
+  async history(
+    table: string,
+    key: readonly (string | number)[],
+    { before, limit = 100 }: HistoryOptions = {},
+  ): Promise<RowHistory> {
+    return this.#read((reader) => reader.history(table, key, before, limit))
+  }
+
+  /** For readings that end in a later turn of the event loop. */
+  async #read<T>(read: (reader: Reader) => Promise<T>): Promise<T> {
     for (;;) {
       const { reader } = await this.#host.settled()
       try {
-        return await reader.story(requestId, principal, bytesMax)
+        return await read(reader)
       } catch (error) {
         // Another generation became live, or this one started over, and what was read was closed.
         if (reader === this.#host.live.reader) throw error

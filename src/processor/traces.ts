@@ -156,16 +156,32 @@ export class Traces {
   }
 
   get({ partition, offset }: Position): Trace | undefined {
-    let trace: Trace | undefined
+    const lines: string[] = []
     for (const line of this.#lines(partition, offset)) {
       if (offsetOf(line) !== offset) break
-      const { time, derivations } = decode(line)
-      trace = {
-        time,
-        derivations: trace === undefined ? derivations : [...trace.derivations, ...derivations],
-      }
+      lines.push(line)
     }
-    return trace
+    return merged(lines)
+  }
+
+  /**
+   * The traces of a partition before an offset, the last first; those without a text are not decoded. As with
+   * `Collection.range`, finish before the state changes.
+   */
+  *back({ partition, offset: end }: Position, text: string): Iterable<{ offset: number; trace?: Trace }> {
+    let lines: string[] = []
+    const trace = () => {
+      const found = lines.some((line) => line.includes(text)) ? merged(lines) : undefined
+      return { offset: offsetOf(lines[0]!), ...(found && { trace: found }) }
+    }
+    for (const line of this.#linesBack(partition, end)) {
+      if (lines.length > 0 && offsetOf(line) !== offsetOf(lines[0]!)) {
+        yield trace()
+        lines = []
+      }
+      lines.unshift(line)
+    }
+    if (lines.length > 0) yield trace()
   }
 
   /** The positions of a request and of the records applied so far that follow from it. */
@@ -251,8 +267,21 @@ export class Traces {
     for (const [, chunk] of this.#chunks.range({ from: upTo.to, to: endOfPrefix(prefix) })) {
       for (const line of linesOf(chunk)) if (offsetOf(line) >= from) yield line
     }
+    for (const line of this.#openLines(partition)) if (offsetOf(line) >= from) yield line
+  }
+
+  /** Those before an offset, the last first. */
+  *#linesBack(partition: number, end: number): Iterable<string> {
+    for (const line of this.#openLines(partition).reverse()) if (offsetOf(line) < end) yield line
+    const range = { from: encodePart(partition), to: keyOf({ partition, offset: end }), reverse: true }
+    for (const [, chunk] of this.#chunks.range(range)) {
+      for (const line of linesOf(chunk).reverse()) if (offsetOf(line) < end) yield line
+    }
+  }
+
+  #openLines(partition: number): string[] {
     const { bytes, length } = this.#open[partition]!
-    for (const line of linesOf(bytes.subarray(0, length))) if (offsetOf(line) >= from) yield line
+    return linesOf(bytes.subarray(0, length))
   }
 }
 
@@ -354,6 +383,13 @@ function withSender(event: TracedDerivation['events'][number], sender: MessageSe
 function decode(line: string): Trace {
   const [, time, ...derivations] = JSON.parse(line)
   return { time, derivations: derivations.map(decodeDerivation) }
+}
+
+/** The trace of a record from its lines. */
+function merged(lines: readonly string[]): Trace | undefined {
+  const traces = lines.map(decode)
+  const last = traces.at(-1)
+  return last && { ...last, derivations: traces.flatMap(({ derivations }) => derivations) }
 }
 
 function decodeDerivation(fields: never[]): TracedDerivation {

@@ -18,6 +18,7 @@ import { type EffectRow, type EffectState, type EffectsQuery, effectState } from
 import { changeError } from '../failure.ts'
 import { type Identity, identityOf, principalOf, requestIdOf } from '../identity.ts'
 import type { Log, Position } from '../log/log.ts'
+import { partitionOf } from '../log/partitions.ts'
 import { type CorrectionRecord, decodeRecord, type LogRecord, type RequestRecord } from '../log/record.ts'
 import { otherRecord, RecordReader } from '../log/records-at.ts'
 import type { Processor } from '../processor/processor.ts'
@@ -28,6 +29,7 @@ import { digest } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { TableRow, TableShape, TableState } from '../state/table.ts'
 import { feed } from './feed.ts'
+import { type ChangePlace, changesBack, type RowHistory } from './history.ts'
 import { rowOf, rowsOf } from './rows.ts'
 import type { Preview, Story, StoryChange, StoryCorrection, StoryReply, StoryStep } from './story.ts'
 
@@ -175,6 +177,33 @@ export class Reader {
       }
     }
     return replies
+  }
+
+  /**
+   * Changes of a row before a place, the last first: `limit` at most, out of the traces that are kept.
+   * @throws HenceError `unknown-table`, `key-invalid` (change)
+   */
+  async history(
+    name: string,
+    key: readonly KeyPart[],
+    before: ChangePlace | undefined,
+    limit: number,
+  ): Promise<RowHistory> {
+    rowOf(this.#table(name), key) // It checks the key.
+    const { partitions, positions, traces } = this.#processor
+    const partition = partitionOf(key[0] as string, partitions)
+    const [offset, end] = before ?? [positions[partition]!, Number.POSITIVE_INFINITY]
+    const row = [name, encodeKey(key)] as const
+    const { found, ...rest } = changesBack(traces, { partition, offset }, end, row, limit)
+    const keptFrom = `${partition}:${traces.keptFrom[partition]}`
+    const changes = found.map(async ({ place: [offset, nth], at, by, change }) => {
+      const { before, after } = this.#row(change)
+      const { identity } = (await this.request(by.rootPartition, by.rootOffset)).record
+      const [requestId, principal] = [requestIdOf(identity), principalOf(identity)]
+      const { kind, type } = by as typeof by & Pick<StoryStep, 'kind'>
+      return { token: `${partition}:${offset}`, nth, at, kind, type, requestId, principal, before, after }
+    })
+    return { changes: await Promise.all(changes), keptFrom, ...rest }
   }
 
   /** Derives a request, with what would follow from it, and undoes it. */

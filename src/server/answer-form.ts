@@ -97,6 +97,23 @@ export const problem = object({
 
 const objects = list(object({}))
 
+export const history = object({
+  changes: list(
+    object({
+      token: text,
+      at: time,
+      'kind?': text,
+      'type?': text,
+      'requestId?': text,
+      'principal?': text,
+      'before?': anything,
+      'after?': anything,
+    }),
+  ),
+  keptFrom: { ...text, description: 'The first position whose changes are kept.' },
+  'cursor?': text,
+})
+
 export const story = object({
   requestId: text,
   principal: text,

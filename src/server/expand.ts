@@ -1,5 +1,6 @@
 import type { App, Schema } from '../app/index.ts'
 import { jsonSchemaOf } from '../app/schema.ts'
+import { isView } from '../app/view.ts'
 import { operatorTables } from '../constraint/tables.ts'
 import { keyBytesMax } from '../state/keys.ts'
 import type { TableShape } from '../state/table.ts'
@@ -90,16 +91,30 @@ export function expandScan(app: App): readonly Expansion[] {
 }
 
 export function expandGet(app: App): readonly Expansion[] {
-  return tablesOf(app).map((table) => {
-    const kinds = kindsOf(table)
-    return {
-      path: `/tables/${table.name}/${kinds.map((_, i) => `{key${i}}`).join('/')}`,
-      id: `get-${table.name}`,
-      summary: `One row of ${table.name}`,
-      parts: Object.fromEntries(kinds.map((type, i) => [`key${i}`, partOf(type)])),
-      answer: rowOf(app, table),
-    }
-  })
+  return tablesOf(app).map((table) => ({
+    ...ofRow('tables', table),
+    id: `get-${table.name}`,
+    summary: `One row of ${table.name}`,
+    answer: rowOf(app, table),
+  }))
+}
+
+/** Views have no history: their rows follow from others. */
+export function expandHistory(app: App): readonly Expansion[] {
+  const tables = tablesOf(app).filter((table) => !isView(table))
+  return tables.map((table) => ({
+    ...ofRow('changes', table),
+    id: `history-${table.name}`,
+    summary: `The changes of one row of ${table.name}, the last first`,
+  }))
+}
+
+function ofRow(under: string, table: TableShape): Required<Pick<Expansion, 'path' | 'parts'>> {
+  const kinds = kindsOf(table)
+  return {
+    path: `/${under}/${table.name}/${kinds.map((_, i) => `{key${i}}`).join('/')}`,
+    parts: Object.fromEntries(kinds.map((type, i) => [`key${i}`, partOf(type)])),
+  }
 }
 
 export function expandChanges(app: App): readonly Expansion[] {

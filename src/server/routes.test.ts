@@ -78,6 +78,12 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/changes?table=moods', allowed: ['reader', 'admin'] },
     { path: '/changes?table=notes&table=totals', allowed: ['reader', 'admin'] },
   ],
+  'GET /changes/:table/*': [
+    { path: '/changes/totals/all', allowed: ['reader', 'admin'] },
+    { path: '/changes/notes/ada/1', allowed: 'all known' },
+    { path: '/changes/moods/ada', allowed: 'all known' },
+    { path: '/changes/hence.violations/k/v', allowed: ['operator', 'admin'] },
+  ],
   'GET /violations/:key/:id': [{ path: '/violations/k/none', allowed: ['operator', 'admin'], answered: 404 }],
   'POST /previews/:type': [
     {

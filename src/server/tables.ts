@@ -1,16 +1,19 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import type { KeyPart, Query, QueryPart, ReadOptions, Row } from '../app/index.ts'
 import { orAfter } from '../clock.ts'
 import { afterTooLate } from '../engine/read-after.ts'
 import { changeError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
+import type { ChangePlace } from '../query/history.ts'
 import type { TableShape } from '../state/table.ts'
 import type { Answer } from './answer.ts'
-import { jsonAnswer } from './answer.ts'
+import { jsonAnswer, jsonTextAnswer } from './answer.ts'
 import * as forms from './answer-form.ts'
+import { allows } from './caller.ts'
 import { type ChangeStreams, changesQuery } from './changes.ts'
-import { expandChanges, expandGet, expandScan } from './expand.ts'
+import { expandChanges, expandGet, expandHistory, expandScan } from './expand.ts'
 import { token } from './json-schema.ts'
-import { makeCursor, Page, type RowPosition, readCursor } from './page.ts'
+import { cursorInvalid, makeCursor, Page, type RowPosition, readCursor } from './page.ts'
 import { choice, cursorAfter, integer, keyParts, text, texts } from './parameter.ts'
 import { type Arrival, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
@@ -18,6 +21,10 @@ import { ageMax } from './standby.ts'
 
 const after = texts('Tokens of replies: the read waits until those requests are applied.', token)
 const rowQuery = { after }
+const historyQuery = {
+  limit: integer(1, 1_000, 100, 'How many changes a page has at most.'),
+  cursor: cursorAfter,
+}
 const pageQuery = {
   index: text('Order by the fields of this index.'),
   prefix: keyParts('Only rows whose key, or index fields and key, begins so: a JSON list.'),
@@ -57,6 +64,15 @@ export function tableRoutes(serving: Serving, streams: ChangeStreams): readonly 
       isLong: true,
       handle: (arrival) => streams.start(arrival),
     }),
+    route('GET /changes/:table/*', 'known', 'history', 'The changes of one row, the last first', {
+      query: historyQuery,
+      headers: [ageMax],
+      json: forms.history,
+      problems: [404, 422],
+      expand: expandHistory,
+      standby: true,
+      handle: (arrival) => history(serving, arrival),
+    }),
   ]
 }
 
@@ -77,6 +93,62 @@ async function row(
     throw changeError('row-not-found', `Table "${name}" has no row ${JSON.stringify(key)} for you.`)
   }
   return jsonAnswer(request, { key, value })
+}
+
+/** A page ends after so many records of the partition, or bytes of JSON. */
+const scannedMax = 50_000
+const historyBytes = 1024 * 1024
+
+/**
+ * The changes of a row that the caller may see. Hidden ones do not count for a page, whose cursor would
+ * disclose how many there are; of requests of others, callers without `read` see nothing but the change.
+ */
+async function history(
+  { engine, rules }: Serving,
+  { request, caller, parts, query: { limit, cursor } }: Arrival<typeof historyQuery>,
+): Promise<Answer> {
+  const [table, ...segments] = parts as [string, ...string[]]
+  rules.row(caller, table)
+  const key = keyOf(rules.table(table), segments)
+  const isReader = allows(caller, 'read')
+  const visible = rules.changes(caller, 'row')
+  const texts: string[] = []
+  const page = (keptFrom: string, next: ChangePlace | undefined) => {
+    const more = JSON.stringify({ keptFrom, ...(next && { cursor: makeCursor(next) }) }).slice(1)
+    return jsonTextAnswer(request, `{"changes":[${texts.join()}],${more}`)
+  }
+  let before = cursor === undefined ? undefined : placeIn(cursor)
+  for (let [bytes, scanned] = [0, 0]; ; ) {
+    const wanted = isReader ? limit - texts.length : 1_000
+    const found = await engine.history(table, key, { before, limit: wanted })
+    const shown = await rules.limited(`a row of table "${table}"`, () =>
+      found.changes.flatMap((change) => visible({ ...change, table, key }) ?? []),
+    )
+    for (const { token, at, nth, before: from, after: to, ...by } of shown) {
+      const { kind, type, requestId, principal } = by
+      const isSeen = isReader || principal === caller.principal
+      const made = isSeen && { kind, type, requestId, principal }
+      const text = JSON.stringify({ token, at, ...made, before: from, after: to })
+      bytes += Buffer.byteLength(text)
+      if (texts.length === limit || (texts.length > 0 && bytes > historyBytes))
+        return page(found.keptFrom, before)
+      texts.push(text)
+      before = [Number(token.split(':')[1]), nth]
+    }
+    scanned += found.scanned
+    if (texts.length === limit || found.next === undefined || scanned >= scannedMax)
+      return page(found.keptFrom, found.next)
+    before = found.next
+    await turn()
+  }
+}
+
+/** @throws HenceError `cursor-invalid` (change) */
+function placeIn(cursor: string): ChangePlace {
+  const [offset, nth] = readCursor(cursor, {})
+  if (Number.isSafeInteger(offset) && Number.isSafeInteger(nth) && (offset as number) >= 0)
+    return [offset as number, nth as number]
+  throw cursorInvalid()
 }
 
 /** The rows that the caller may see. */
