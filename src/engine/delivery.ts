@@ -88,8 +88,9 @@ export class LiveDelivery {
       })
     }
     this.#tries = tries
-    shared.notes?.keepOnly((id) => source.outbox.get(id)?.state === 'pending')
-    for (const each of tries.values()) each.start()
+    // Paused, this outbox may lack results that the log has.
+    if (this.#isPaused) this.pause()
+    else this.resume(source)
   }
 
   /**
@@ -105,7 +106,9 @@ export class LiveDelivery {
   resume(source: EffectSource): void {
     this.#isPaused = false
     this.#source = source
-    for (const each of this.#tries?.values() ?? []) each.resume()
+    if (this.#tries === undefined) return
+    this.#options.notes?.keepOnly((id) => source.outbox.get(id)?.state === 'pending')
+    for (const each of this.#tries.values()) each.resume()
   }
 
   /** Begins no new tries, waits a grace period for those under way, and aborts the rest. */
