@@ -32,16 +32,23 @@ export function promote(live: State, candidate: Model): void {
   for (const [id, before] of live.effects) {
     const after = state.effects.get(id)
     if (after && isEqual(before.input, after.input)) {
-      state.effects.set(id, { ...before, place: after.place })
+      // By new code it is at another key than an operator gave, so that it was not sent again.
+      const isRefused = before.state === 'pending' && after.state === 'dead'
+      state.effects.set(id, { ...(isRefused ? after : before), place: after.place })
       continue
     }
     const what = `effect ${before.state} ${before.input.text} -> ${after?.input.text}`
     corrections.push([candidate.key(before.place), what])
     // Its id stands for this content for ever, also where the new code asks for nothing.
     state.effects.set(id, replaced(before))
-    // Without a \`correct\` the other content is sent under a new id.
+    // Without a \`correct\` the other content is sent under a new id, from the key of the first.
     if (after && !plan.corrects)
-      state.effects.set(`${id} corrected`, { ...after, id: `${id} corrected`, at: state.now })
+      state.effects.set(`${id} corrected`, {
+        ...after,
+        id: `${id} corrected`,
+        place: before.place,
+        at: state.now,
+      })
   }
   for (const [key, what] of corrections) fix(key, what)
 }
