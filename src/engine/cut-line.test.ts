@@ -21,13 +21,17 @@ async function open(t: TestContext, mode: 'loose' | 'strict', seats: number) {
   const cut = new CutStorage({ partitions })
   const app = await airline(mode, { percent: 0 })
   const bound = { queueBytesMax: 64 * 1024 }
-  const engine = await createEngine<Airline>({ app, data: cut.storage, report: () => {}, ...bound })
-  t.after(() => {
-    cut.mend()
-    return engine.close()
-  })
+  const start = async () => {
+    const engine = await createEngine<Airline>({ app, data: cut.storage, report: () => {}, ...bound })
+    t.after(() => {
+      cut.mend()
+      return engine.close()
+    })
+    return engine
+  }
+  const engine = await start()
   await engine.submit('open-flight', { flight: 'HE1', seats }, { requestId: 'open' })
-  return { cut, engine }
+  return { cut, engine, start }
 }
 
 const book = (engine: Engine<Airline>, booking: string) =>
@@ -48,7 +52,8 @@ for (const silent of [false, true]) {
   const how = silent ? 'unanswered' : 'failing'
 
   test(`${how} appends: loose claims wait within a bound, and are judged once afterwards`, async (t) => {
-    const { cut, engine } = await open(t, 'loose', 100)
+    const { cut, engine: first, start } = await open(t, 'loose', 100)
+    let engine = first
     cut.cut(judge, silent)
     // Each is answered while nothing can be judged, until as many bytes wait as may.
     let taken = 0
@@ -65,7 +70,16 @@ for (const silent of [false, true]) {
     assert.ok(taken > 200, `${taken}`)
     assert.ok(heldBytes > 32 * 1024 && heldBytes < 65 * 1024, `${heldBytes}`)
     assert.ok(unwrittenMs > 0)
+    // One that was sent before has its answer still.
+    assert.equal((await book(engine, names[0]!)).replayed, true)
 
+    if (!silent) {
+      // The next engine derives the same claims again, and they wait in it.
+      await engine.close().catch(() => {})
+      engine = await start()
+      await assert.rejects(book(engine, names[taken]!), { code: 'overloaded' })
+      assert.ok(engine.stats().heldBytes >= heldBytes, `${engine.stats().heldBytes} of ${heldBytes}`)
+    }
     cut.mend()
     await engine.idle()
     assert.equal(engine.stats().heldBytes, 0)

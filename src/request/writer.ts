@@ -48,8 +48,9 @@ export class PartitionWriter {
   #since: number | undefined
   /** When the last append was begun: what was queued later has waited since then at most. */
   #takenAt = 0
-  /** The bytes of events and corrections that are queued. */
-  heldBytes = 0
+  /** The bytes of events and corrections that are queued, and of those that an append has taken. */
+  #queuedBytes = 0
+  #takenBytes = 0
   /** Ends the pause before the next attempt. */
   readonly #hurry = new AbortController()
 
@@ -69,7 +70,7 @@ export class PartitionWriter {
   /** Queues a record. Returns true if nobody appends yet: the caller must then do so, until `rest`. */
   add(outgoing: OutgoingRecord): boolean {
     this.#queue.push(outgoing)
-    this.heldBytes += derivedBytes(outgoing)
+    this.#queuedBytes += derivedBytes(outgoing)
     if (this.#isBusy) return false
     this.#isBusy = true
     this.#since = elapsed(this.#clock)
@@ -109,7 +110,7 @@ export class PartitionWriter {
   }
 
   succeeded(): void {
-    this.#failures = 0
+    this.#failures = this.#takenBytes = 0
     this.#since = this.#takenAt
     if (this.#heldUp === undefined) return
     this.#heldUp = undefined
@@ -119,6 +120,11 @@ export class PartitionWriter {
   /** For how long the oldest record that is not written has waited, at most, in milliseconds. */
   get waitsMs(): number {
     return this.#since === undefined ? 0 : elapsed(this.#clock) - this.#since
+  }
+
+  /** The bytes of events and corrections that are not written, also between two tries of an append. */
+  get heldBytes(): number {
+    return this.#queuedBytes + this.#takenBytes
   }
 
   /** Why nothing can be written at present; undefined if it can, as far as is known. */
@@ -173,7 +179,8 @@ export class PartitionWriter {
   requeue(missing: readonly OutgoingRecord[], isAll: boolean): void {
     const others = isAll ? this.#queue.filter(({ record }) => !isDerived(record)) : this.#queue
     this.#queue = [...missing, ...others]
-    this.heldBytes = this.#queue.reduce((sum, outgoing) => sum + derivedBytes(outgoing), 0)
+    this.#queuedBytes = this.#queue.reduce((sum, outgoing) => sum + derivedBytes(outgoing), 0)
+    this.#takenBytes = 0
   }
 
   /** From now on, attempts are not repeated. */
@@ -195,11 +202,13 @@ export class PartitionWriter {
   #take(): OutgoingRecord[] {
     let count = 0
     let bytes = 0
+    this.#takenBytes = 0
     while (count < this.#queue.length && count < recordsPerAppendMax && bytes < bytesPerAppendMax) {
       const outgoing = this.#queue[count++]!
       bytes += outgoing.bytes.length
-      this.heldBytes -= derivedBytes(outgoing)
+      this.#takenBytes += derivedBytes(outgoing)
     }
+    this.#queuedBytes -= this.#takenBytes
     if (count === this.#queue.length) {
       const all = this.#queue
       this.#queue = []
