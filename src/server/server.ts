@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { getRequestListener } from '@hono/node-server'
+import { getRequestListener, RequestError } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { Hono } from 'hono'
 import { cors as corsHeaders } from 'hono/cors'
@@ -186,21 +186,21 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
   // A standby whose process becomes active would say so twice.
   if (options.open && standby === undefined) report(saysOpen)
 
-  const hono = new Hono<{ Bindings: NodeRequest }>({ strict: true })
-  if (options.cors) hono.use(corsFor(options.cors))
-  hono.all('*', async ({ req: { raw: request }, env: { outgoing, incoming } }) => {
+  const respond = async (request: Request, { incoming, outgoing }: NodeRequest): Promise<Response> => {
     const answered = await answer(request, { ...(incoming && { incoming }) }).catch(refusal)
-    // Hono adds CORS headers to a response.
     const sent = request.method === 'HEAD' ? { ...answered, body: drop(answered) } : answered
+    // CORS headers are added to a response.
     if (outgoing === undefined || options.cors) return responseOf(sent)
     writeAnswer(outgoing, sent)
     return RESPONSE_ALREADY_SENT
-  })
+  }
+  const handle = options.cors ? withCors(options.cors, respond) : respond
 
-  const node = getRequestListener((request, env) => hono.fetch(request, env as NodeRequest), {
+  const node = getRequestListener((request, env) => handle(request, env as NodeRequest), {
     // A library must not replace the `Request` and `Response` of its host.
     overrideGlobalObjects: false,
-    errorHandler: () => responseOf(problemAnswer(problemOf(badAddress()))),
+    errorHandler: (error) =>
+      responseOf(error instanceof RequestError ? problemAnswer(problemOf(badAddress())) : refusal(error)),
   })
   // Servers disagree on which of two Host fields counts, so a proxy before this one may have checked the
   // other.
@@ -214,7 +214,7 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
   let listener: Listener | undefined
   let closed: Promise<void> | undefined
   return {
-    fetch: async (request) => hono.fetch(request, {}),
+    fetch: (request) => handle(request, {}),
     node(request, response, next, { caller } = {}) {
       if (next !== undefined && !isOurs(request.url ?? '')) return next()
       if (request.readableDidRead) {
@@ -258,8 +258,10 @@ function headOf({ answers = {} }: Route): Answer {
   }
 }
 
-function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
-  return corsHeaders({
+type Respond = (request: Request, env: NodeRequest) => Promise<Response>
+
+function withCors({ origins, credentials }: NonNullable<ServerOptions['cors']>, respond: Respond): Respond {
+  const headers = corsHeaders({
     origin: [...origins],
     allowMethods: ['GET', 'POST'],
     allowHeaders: [
@@ -287,6 +289,9 @@ function corsFor({ origins, credentials }: NonNullable<ServerOptions['cors']>) {
     maxAge: 600,
     ...(credentials !== undefined && { credentials }),
   })
+  const hono = new Hono<{ Bindings: NodeRequest }>().use(headers)
+  hono.all('*', ({ req, env }) => respond(req.raw, env))
+  return async (request, env) => hono.fetch(request, env)
 }
 
 /** The answer to an address that no route serves, or none by this method. */
