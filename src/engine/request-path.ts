@@ -38,7 +38,7 @@ import {
   PartitionWriter,
 } from '../request/writer.ts'
 import { Interruption } from '../sandbox/timed.ts'
-import { withinLimit } from '../sandbox/watchdog.ts'
+import { terminatedRun, withinLimit } from '../sandbox/watchdog.ts'
 import { ChangeFeed } from './change-feed.ts'
 import { type EffectSource, LiveDelivery } from './delivery.ts'
 import { Intake } from './intake.ts'
@@ -192,7 +192,7 @@ export class RequestPath {
       const { requestId, principal = '', inReplyTo: answered } = options ?? {}
       const inReplyTo = answered === undefined ? undefined : answeredId(answered, requestId)
       if (this.#intake.reopening) return resolve(this.#intake.opened().then(again))
-      if (this.#reloading) return resolve(this.settled().then(again))
+      if (this.#held) return resolve(this.settled().then(again))
       if (this.#refusal) throw this.#refusal
       this.closed.throwIfAborted()
       const { realm } = this.#live.program
@@ -559,12 +559,17 @@ export class RequestPath {
     return this.#reloading === undefined
   }
 
+  /** Resolves when the live generation may be read, or is held again; undefined while it may. */
+  get #held(): Promise<void> | undefined {
+    return this.#reloading?.promise ?? terminatedRun()
+  }
+
   /**
    * The live generation, once it has caught up.
    * @throws HenceError `engine-stopped` (operator) if its state is damaged
    */
   async settled(): Promise<Generation> {
-    while (this.#reloading) await this.#reloading.promise
+    for (let held = this.#held; held !== undefined; held = this.#held) await held
     const { reason } = this.closed
     // No answer may come from damaged state.
     if (reason?.cause instanceof HenceError && reason.cause.code === 'state-unreadable') throw reason

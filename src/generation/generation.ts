@@ -10,6 +10,7 @@ import { Processor } from '../processor/processor.ts'
 import type { Replayed } from '../processor/replay.ts'
 import { Reader } from '../query/reader.ts'
 import type { Program } from '../sandbox/program.ts'
+import { terminatedRun } from '../sandbox/watchdog.ts'
 import { State } from '../state/state.ts'
 import type { Store } from '../state/store.ts'
 import type { TableState } from '../state/table.ts'
@@ -108,9 +109,11 @@ export class Generation implements Replayed {
     return this.#parts.reader
   }
 
-  /** Saves state and positions together; one checkpoint at a time. */
+  /** Saves state and positions together; one checkpoint at a time. An interrupted state is derived again. */
   async checkpoint(): Promise<void> {
-    while (this.#saving) await this.#saving.catch(() => {})
+    const before = () => terminatedRun() ?? this.#saving
+    for (let other = before(); other !== undefined; other = before()) await other.catch(() => {})
+    if (this.state.isAbandoned) return
     this.#saving = this.processor.checkpoint().finally(() => {
       this.#saving = undefined
     })

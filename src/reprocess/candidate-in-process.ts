@@ -14,7 +14,7 @@ import type {
   PendingPromotion,
   StoredCorrections,
 } from './candidate.ts'
-import { readRequests } from './corrected-requests.ts'
+import { CorrectedRequests } from './corrected-requests.ts'
 import { writeCorrectionFiles } from './correction-files.ts'
 import { CorrectionSet } from './corrections.ts'
 import { type CandidateProgress, Follower, type FollowerHost, type LiveProgress } from './follower.ts'
@@ -44,6 +44,7 @@ export class CandidateInProcess implements Candidate {
   #stop: (reason: Error) => void = () => {}
   /** The corrections of a promotion that has begun. */
   #corrections: CorrectionSet | undefined
+  #requests: CorrectedRequests | undefined
 
   static async open(host: InProcessHost, options: CandidateOptions): Promise<CandidateInProcess> {
     const { lineage, base, anew } = options
@@ -103,7 +104,7 @@ export class CandidateInProcess implements Candidate {
   async release(): Promise<void> {
     this.#releaseSnapshots()
     this.#generation.store.stopTracking()
-    this.#corrections = undefined
+    this.#corrections = this.#requests = undefined
   }
 
   #releaseSnapshots(): void {
@@ -159,9 +160,8 @@ export class CandidateInProcess implements Candidate {
    */
   #takeWrittenKeys(): WrittenKeys | undefined {
     const { store, program } = this.#generation
-    const written = this.#corrections && store.takeWrittenKeys()
-    if (written === undefined) store.track(comparedCollections(program.app))
-    return written
+    const written = store.takeWrittenKeys(comparedCollections(program.app))
+    return this.#corrections && written
   }
 
   async correct(
@@ -207,8 +207,10 @@ export class CandidateInProcess implements Candidate {
       if (rest && this.#ended) throw this.#ended
       return rest
     }
-    const requests = (positions: readonly Position[]) =>
-      readRequests(this.#host.generations.log, [after, before], positions)
+    const { log, programOf } = this.#host.generations
+    const load = () => Promise.all([after.version, before.version].map(programOf))
+    this.#requests ??= new CorrectedRequests(log, load, this.#generation.derivationMs)
+    const requests = (positions: readonly Position[]) => this.#requests!.read(positions)
     // The live generation may be some records ahead.
     const forgottenBefore = Math.max(...[before, after].map(({ store }) => lowestWatermark(store)))
     await this.#corrections!.update(before, after, { requests, pause, forgottenBefore }, keys)

@@ -4,6 +4,7 @@ import type { Log, Position } from '../log/log.ts'
 import { decodeRecord, type RequestRecord } from '../log/record.ts'
 import { recordsAt } from '../log/records-at.ts'
 import type { Program } from '../sandbox/program.ts'
+import { withinLimit } from '../sandbox/watchdog.ts'
 import { checkPartitionKey } from '../state/keys.ts'
 
 type AppInRealm = Pick<Program, 'app' | 'realm'>
@@ -15,31 +16,71 @@ export interface CorrectedRequest {
   readonly key: string | undefined
 }
 
-/**
- * Reads requests from the log, with their partition keys by the first app that returns one.
- * @returns by `partition:offset`
- */
-export async function readRequests(
-  log: Log,
-  programs: readonly AppInRealm[],
-  positions: readonly Position[],
-): Promise<ReadonlyMap<string, CorrectedRequest>> {
-  const found = new Map<string, CorrectedRequest>()
-  for (const [partition, here] of Map.groupBy(positions, ({ partition }) => partition)) {
-    const offsets = here.map(({ offset }) => offset).sort((a, b) => a - b)
-    for await (const { offset, bytes } of recordsAt(log, partition, offsets)) {
-      found.set(`${partition}:${offset}`, requestOf(programs, decodeRecord(bytes) as RequestRecord))
-    }
-  }
-  return found
-}
+/** Requests whose keys are computed under one limit, in one turn of the event loop. */
+const keysAtOnce = 256
 
-function requestOf(programs: readonly AppInRealm[], record: RequestRecord): CorrectedRequest {
-  const { type } = record
-  const input = JSON.parse(record.input)
-  let key = operatorRequests.get(type)?.key(input as never)
-  for (const program of programs) key ??= partitionKey(program, record)
-  return { type, input, key }
+/** Reads requests from the log, with their partition keys. */
+export class CorrectedRequests {
+  readonly #log: Log
+  readonly #load: () => Promise<readonly AppInRealm[]>
+  readonly #limitMs: number
+  #programs: readonly AppInRealm[] | undefined
+
+  /**
+   * @param load loads the versions of the code, for this only: a key that does not end leaves them in pieces
+   * @param limitMs how long a key may take, in milliseconds
+   */
+  constructor(log: Log, load: () => Promise<readonly AppInRealm[]>, limitMs: number) {
+    this.#log = log
+    this.#load = load
+    this.#limitMs = limitMs
+  }
+
+  /**
+   * Reads requests, with their keys by the first version that returns one.
+   * @returns by `partition:offset`
+   */
+  async read(positions: readonly Position[]): Promise<ReadonlyMap<string, CorrectedRequest>> {
+    const records: [position: string, record: RequestRecord][] = []
+    for (const [partition, here] of Map.groupBy(positions, ({ partition }) => partition)) {
+      const offsets = here.map(({ offset }) => offset).sort((a, b) => a - b)
+      for await (const { offset, bytes } of recordsAt(this.#log, partition, offsets))
+        records.push([`${partition}:${offset}`, decodeRecord(bytes) as RequestRecord])
+    }
+    const keys = await this.#keysOf(records.map(([, record]) => record))
+    return new Map(
+      records.map(([position, { type, input }], i) => [
+        position,
+        { type, input: JSON.parse(input), key: keys[i] },
+      ]),
+    )
+  }
+
+  async #keysOf(records: readonly RequestRecord[]): Promise<(string | undefined)[]> {
+    const keys: (string | undefined)[] = []
+    // Of the request that is next: how many versions had their turn.
+    let tried = 0
+    while (keys.length < records.length) {
+      this.#programs ??= await this.#load()
+      const programs = this.#programs
+      const [from, triedBefore] = [keys.length, tried]
+      const tookMs = await withinLimit(this.#limitMs, () => {
+        while (keys.length < Math.min(from + keysAtOnce, records.length)) {
+          const record = records[keys.length]!
+          let key = operatorRequests.get(record.type)?.key(JSON.parse(record.input) as never)
+          for (; key === undefined && tried < programs.length; tried++)
+            key = partitionKey(programs[tried]!, record)
+          keys.push(key)
+          tried = 0
+        }
+      })
+      if (tookMs !== undefined) continue
+      this.#programs = undefined
+      // It had the whole time only if it was the first.
+      if (keys.length === from && tried === triedBefore) tried++
+    }
+    return keys
+  }
 }
 
 /** The partition key of a request by an app; undefined if the app does not know the request, or throws. */

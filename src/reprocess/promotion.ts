@@ -1,8 +1,10 @@
 import { assert } from '../assert.ts'
 import { comparedCollections } from '../diff/diff.ts'
+import type { Generation } from '../generation/generation.ts'
 import { baseOf } from '../log/control-history.ts'
 import { partitionOf } from '../log/partitions.ts'
 import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from '../log/record.ts'
+import type { WrittenKeys } from '../state/tracking-store.ts'
 import { align, appendToAll, passControl, saveAhead } from './alignment.ts'
 import type { Candidate } from './candidate.ts'
 import type { CandidateSlot } from './candidate-slot.ts'
@@ -80,13 +82,13 @@ export class Promoter {
   async #correctAhead(candidate: Candidate): Promise<void> {
     const context = this.#context
     const { live } = context
-    live.store.track(comparedCollections(live.program.app))
+    takeWrittenKeys(live)
     await live.checkpoint()
     await candidate.correctAhead(context.liveVersion, undefined)
     for (let [before, count] = [Number.POSITIVE_INFINITY, 0]; ; before = count) {
       await candidate.start()
       await candidate.caughtUp()
-      const changed = live.store.takeWrittenKeys()
+      const changed = takeWrittenKeys(live)
       await live.checkpoint()
       count = await candidate.correctAhead(context.liveVersion, changed)
       // If the number hardly falls, requests come too fast for it to fall further.
@@ -109,7 +111,7 @@ export class Promoter {
     const { version } = candidate.progress
     const { count, hash, counts, effectsNew } = await candidate.correct(
       context.liveVersion,
-      before.store.takeWrittenKeys(),
+      takeWrittenKeys(before),
       { number, identity, offset: before.processor.position(0) },
     )
     const manifest = this.#slot.manifest!
@@ -201,4 +203,9 @@ export class Promoter {
   }
 
   readonly #kept = (name: string) => this.#context.storage.kept(name)
+}
+
+/** The keys that a generation has saved since the last call; undefined if unknown. */
+function takeWrittenKeys({ store, program }: Generation): WrittenKeys | undefined {
+  return store.takeWrittenKeys(comparedCollections(program.app))
 }

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { isMainThread, MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 
 /**
@@ -36,6 +37,7 @@ let shared: Int32Array | undefined
 let thread: Worker | undefined
 let outbox: MessagePort | undefined
 let inbox: MessagePort | undefined
+let terminating: Promise<void> | undefined
 
 /**
  * Acts in a turn of the event loop of its own, and ends it if it takes too long. Acts run in the order of the
@@ -113,6 +115,19 @@ function ended(): void {
   Atomics.store(shared!, state, idle)
   if (waiting.length === 0) inbox!.unref()
   job.resolve(undefined)
+  terminating = nextTurn().then(() => {
+    terminating = undefined
+  })
+}
+
+/**
+ * Other code may run between the end of a terminated run and the message about it, and must not read what the
+ * run has left in pieces.
+ * @returns resolves when whoever began that run knows; undefined if there is none. Not to be called in a run.
+ */
+export function terminatedRun(): Promise<void> | undefined {
+  ended()
+  return terminating
 }
 
 /** The source of the thread, which is no module, so that it needs no file of its own. */

@@ -8,7 +8,6 @@ const keysMax = 1_000_000
 /** A store that can report which keys were written since a moment. */
 export class TrackingStore implements Store {
   readonly #store: Store
-  #collections: readonly string[] = []
   #tracked: ReadonlyMap<string, Set<string>> | undefined
   #count = 0
 
@@ -16,20 +15,14 @@ export class TrackingStore implements Store {
     this.#store = store
   }
 
-  /** Starts to track the written keys of some collections; a write under way may or may not be included. */
-  track(collections: readonly string[]): void {
-    this.#collections = collections
+  /**
+   * Returns the keys of some collections written since the last call; undefined if unknown, for example at
+   * the first call. It tracks them from here on; those of a write under way are in this one or the next.
+   */
+  takeWrittenKeys(collections: readonly string[]): WrittenKeys | undefined {
+    const tracked = this.#tracked
     this.#tracked = new Map(collections.map((collection) => [collection, new Set()]))
     this.#count = 0
-  }
-
-  /**
-   * Returns the keys written since the last call or since `track`, undefined if unknown. Tracking continues:
-   * the next call returns the other keys of a write under way.
-   */
-  takeWrittenKeys(): WrittenKeys | undefined {
-    const tracked = this.#tracked
-    this.track(this.#collections)
     return tracked
   }
 

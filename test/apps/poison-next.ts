@@ -71,6 +71,16 @@ const name = jar.request('name', {
   derive: (tx, { text }) => (text === 'aaaa' ? filled(tx, 1e6) : walked(tx, text.startsWith('a') ? 0 : 1)),
 })
 
+/** Its key never ends with step 2. */
+const find = jar.request('find', {
+  input,
+  key({ jar, step }) {
+    for (let x = 0; x < 10; x += step % 2);
+    return jar
+  },
+  derive: (tx) => add(tx),
+})
+
 /** Uses up the stack with many steps. */
 const dive = jar.request('dive', {
   input,
@@ -90,7 +100,7 @@ const fill = jar.request('fill', {
 })
 
 export default app('poison', {
-  requests: [count, walk, send, name, dive, fill],
+  requests: [count, walk, send, name, find, dive, fill],
   tables: [counts],
   reactions: [
     jar.on(sent, (tx, { step }) => void walked(tx, step)),

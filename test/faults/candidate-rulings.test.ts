@@ -204,6 +204,37 @@ for (const isChild of [true, false])
     })
   })
 
+for (const isChild of [true, false])
+  test(`a key that does not end holds up no promotion, ${isChild ? 'apart' : 'in the engine'}`, async () => {
+    await withEngines(2, async (open, reports) => {
+      const engine = await open(before, isChild ? {} : { data: memoryStorage({ partitions: 2 }) })
+      const find = (requestId: string, step: number) =>
+        engine.submit('find', { jar: 'a', step }, { requestId })
+      for (const [requestId, step] of [
+        ['first', 1],
+        ['endless', 2],
+        ['endless-too', 2],
+        ['last', 1],
+      ] as const)
+        assert.equal((await find(requestId, step)).status, 'accepted')
+      const { reprocessing } = engine
+      await reprocessing.start({ app: next })
+      const { sha256: diff } = await reprocessing.diff()
+      assert.equal(ruled(reports), 2)
+      const { corrections } = await reprocessing.promote({ diff }, { requestId: 'approval' })
+      // The last is the fourth for one version, and adds the second two for the other.
+      assert.equal(corrections.outcome, 3)
+      assert.deepEqual(
+        [await find('first', 1), await find('endless', 2), await find('last', 1)].map(
+          ({ corrected }) => corrected?.status,
+        ),
+        ['accepted', 'failed', undefined],
+      )
+      assert.deepEqual(await engine.get('counts', ['a']), { n: 4 })
+      await engine.close()
+    })
+  })
+
 /** Runs the process with little memory, until it ends or `stop` says so. */
 async function run(
   data: string,

@@ -8,6 +8,7 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { bundleApp, createEngine, type Engine, type HenceError } from 'hence'
 import { doctor, exportLog, rule } from 'hence/offline'
+import { type MemoryStorage, memoryStorage } from 'hence/testing'
 import { identityOf } from '../../src/identity.ts'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { partitionOf } from '../../src/log/partitions.ts'
@@ -24,7 +25,10 @@ const bundle = await bundleApp<typeof poison>(new URL('../apps/poison.ts', impor
 async function withEngines(
   partitions: number,
   act: (
-    open: (options?: { readonly derivationMs: number }) => Promise<Engine<typeof poison>>,
+    open: (options?: {
+      readonly derivationMs?: number
+      readonly data?: MemoryStorage
+    }) => Promise<Engine<typeof poison>>,
     reports: Report[],
     data: string,
   ) => Promise<void>,
@@ -126,6 +130,30 @@ test('a reaction that does not end is ruled on alone: its request and the other 
         ],
       )
       assert.equal(reports.filter(({ code }) => code === 'derivation-ruled').length, 1)
+      await engine.close()
+    })
+  }
+})
+
+test('nobody reads what an interrupted derivation has changed', async () => {
+  for (const options of [{}, { data: memoryStorage() }]) {
+    await withEngines(1, async (open) => {
+      const engine = await open(options)
+      await engine.submit('count', { jar: 'a' }, { requestId: 'first' })
+      const seen = new Set<number>()
+      let reads: Promise<void>[] | undefined = []
+      // One is always due when the derivation is interrupted.
+      const read = () => {
+        reads?.push(engine.get('counts', ['a']).then((row) => void seen.add(row!.n)))
+        if (reads) setTimeout(read, 1)
+      }
+      read()
+      const reply = await engine.submit('walk', { jar: 'a', step: 0 }, { requestId: 'endless' })
+      assert.equal(reply.status, 'failed')
+      const all = reads
+      reads = undefined
+      await Promise.all(all)
+      assert.deepEqual([...seen], [1])
       await engine.close()
     })
   }
