@@ -74,6 +74,24 @@ export interface TablePage {
   readonly cursor?: string
 }
 
+export interface RowChange {
+  readonly token: string
+  readonly at: number
+  readonly kind?: string
+  readonly type?: string
+  /** Left out of the request of another, for a caller who may not see that. */
+  readonly requestId?: string
+  readonly principal?: string
+  readonly before?: unknown
+  readonly after?: unknown
+}
+
+export interface HistoryPage {
+  readonly changes: readonly RowChange[]
+  readonly keptFrom: string
+  readonly cursor?: string
+}
+
 export interface EffectPage {
   readonly effects: readonly EffectState[]
   readonly cursor?: string

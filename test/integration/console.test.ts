@@ -261,6 +261,34 @@ test('any id, token, row or name leads to its view', options, async (t) => {
   assert.deepEqual(faults, [])
 })
 
+test('the history of a row leads to the requests that made it', options, async (t) => {
+  const { engine, url } = await consoleHouse(t, { flights: 3 })
+  const [resolved] = await engine.violations.list({ state: 'resolved' })
+  const { requestId, principal } = resolved!.victims[0]!
+  const story = await engine.story(requestId, { principal })
+  const changed = story!.steps.flatMap(({ changes }) => changes).filter(({ table }) => table === 'bookings')
+  const [row] = changed
+  const { page, faults } = await watchedTab(await profile(t), url)
+  await page.goto(`${url}tables?table=bookings&row=${encodeURIComponent(JSON.stringify(row!.key))}`)
+  const entries = page.getByLabel(/^Change at/)
+  await entries.first().waitFor()
+  const { changes } = await engine.history('bookings', row!.key)
+  assert.equal(await entries.count(), changes.length)
+  assert.ok(changes.length >= 2, 'it was booked, and gave way')
+  await page.getByText('No earlier change is kept').waitFor()
+  await page.setViewportSize({ width: 375, height: 760 })
+  assert.deepEqual(await accessibilityFaults(page), [])
+  const wide = await page.evaluate(`document.documentElement.scrollWidth - innerWidth`)
+  assert.ok((wide as number) <= 0, `it is ${wide} pixels wider than a phone`)
+  await look(page, 'history-phone-light')
+  const oldest = entries.last().getByRole('link').first()
+  await oldest.click()
+  await page.waitForURL(/request\?.*id=/)
+  assert.equal(new URL(page.url()).searchParams.get('id'), changes.at(-1)!.requestId)
+  assert.equal(changes.at(-1)!.requestId, requestId)
+  assert.deepEqual(faults, [])
+})
+
 test('exactly the diff that was looked at is promoted, rolled back, and discarded', options, async (t) => {
   const { engine, url } = await consoleHouse(t, { flights: 3, candidate: true })
   const { page, faults } = await watchedTab(await profile(t), url)

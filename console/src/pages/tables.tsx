@@ -1,10 +1,20 @@
 import { keepPreviousData, useInfiniteQuery, useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link } from '@tanstack/react-router'
 import { type FormEvent, useEffect, useState } from 'react'
-import { get, type Me, pathOf, type Row, type TablePage } from '../api.ts'
-import { brief } from '../format.ts'
+import {
+  get,
+  type HistoryPage,
+  type Me,
+  pathOf,
+  Refused,
+  type Row,
+  type RowChange,
+  type TablePage,
+} from '../api.ts'
+import { Compared } from '../compared.tsx'
+import { brief, fullTime, minuteTime } from '../format.ts'
 import { useMe } from '../live.ts'
-import { Commands, Copy, Empty, Json } from '../parts.tsx'
+import { Commands, Copy, Empty, Json, RecordLink, RequestLink } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
 import { watch } from '../watch.ts'
 
@@ -283,7 +293,66 @@ function Detail({ table, row }: { table: string; row: string }) {
         {data && <Copy text={JSON.stringify(data)}>Copy as JSON</Copy>}
         <Commands command={['table', 'get', table, row]} path={path} />
       </div>
+      <History path={`changes/${pathOf(table, ...key)}`} now={data && JSON.stringify(data.value)} />
     </aside>
+  )
+}
+
+/** @param now the row as it is: another one has another history */
+function History({ path, now }: { path: string; now: string | undefined }) {
+  const pages = useInfiniteQuery({
+    queryKey: ['history', path, now],
+    queryFn: ({ pageParam, signal }) => get<HistoryPage>(path, { limit: 20, cursor: pageParam }, signal),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: ({ cursor }) => cursor,
+    placeholderData: keepPreviousData,
+    retry: false,
+  })
+  const { error, data, hasNextPage, fetchNextPage } = pages
+  const isView = error instanceof Refused && error.problem.code === 'unknown-table'
+  const changes = data?.pages.flatMap((page) => page.changes) ?? []
+  return (
+    <section aria-labelledby="history">
+      <h2 id="history">History</h2>
+      {isView ? (
+        <p className="quiet">A view has none: its rows follow from others.</p>
+      ) : (
+        error && <Problem error={error} />
+      )}
+      {changes.map((change) => (
+        <Changed key={`${change.token} ${JSON.stringify(change.after)}`} change={change} />
+      ))}
+      {data && !hasNextPage && (
+        <p className="quiet">
+          {changes.length === 0 ? 'No change is kept' : 'No earlier change is kept'}: stories are kept from{' '}
+          {data.pages[0]!.keptFrom} on.
+        </p>
+      )}
+      {hasNextPage && (
+        <button type="button" className="tool" onClick={() => void fetchNextPage()}>
+          Earlier
+        </button>
+      )}
+    </section>
+  )
+}
+
+function Changed({
+  change: { token, at, type, requestId, principal, before, after },
+}: {
+  change: RowChange
+}) {
+  return (
+    <section className="change" aria-label={`Change at ${token}`}>
+      <h3>
+        <time dateTime={new Date(at).toISOString()} title={fullTime(at)}>
+          {minuteTime(at)}
+        </time>{' '}
+        {type} {requestId !== undefined && <RequestLink id={requestId} principal={principal} />}{' '}
+        <RecordLink token={token} />
+      </h3>
+      <Compared before={before} after={after} />
+    </section>
   )
 }
 
