@@ -13,6 +13,7 @@ import { open as openFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
 import { HenceError, operatorError } from '../failure.ts'
+import { fileFailure } from '../file-failure.ts'
 import { LmdbFile, stateFormat, Useless } from './lmdb-file.ts'
 
 /** The directories of stores that this process reads beside the store itself: they share one environment. */
@@ -107,6 +108,9 @@ export function requireFormat(format: string): void {
 
 export function unreadable(directory: string, cause: unknown): HenceError {
   if (cause instanceof HenceError) return cause
+  // A full disk is no damage, and nobody should remove the state for it.
+  const failure = fileFailure(cause)
+  if (failure) return failure
   return operatorError(
     'state-unreadable',
     `The derived state in ${directory} cannot be read: ${cause instanceof Error ? cause.message : cause}. ` +

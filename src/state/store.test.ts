@@ -68,6 +68,9 @@ test('LMDB store: damage is an error that says what to do', async () => {
   const occupied = join(await newPlace(), 'file')
   await writeFile(occupied, 'not a directory')
   await assert.rejects(openLmdbStore({ directory: occupied, collections }), unreadable)
+  // Nothing is wrong with a state that cannot be reached.
+  const below = openLmdbStore({ directory: join(occupied, 'state'), collections })
+  await assert.rejects(below, { code: 'file-unusable' })
 
   const cut = await newPlace()
   const store = await openLmdbStore({ directory: cut, collections })
