@@ -140,13 +140,14 @@ function* damages(
 }
 
 for (const closed of [true, false]) {
-  test(`a log that was ${closed ? 'closed' : 'left by a killed process'}: every cut, every byte, every file gone`, async () => {
+  test(`a log that was ${closed ? 'closed' : 'left by a killed process'}: every cut, every byte, every file gone`, async (t) => {
     const whole = await sample(closed)
     assert.deepEqual(await read(await diskWith(whole.files), '/data', []), whole.sent)
     const counts = { kept: 0, refused: 0, torn: 0 }
     for (const [file, what, place, files] of damages(whole.files)) {
       counts[await fateOf(whole, files, file, `${what} ${place}`)]++
     }
+    t.diagnostic(JSON.stringify(counts))
     assert.ok(counts.refused > 1_000 * bits, JSON.stringify(counts))
     if (closed) assert.equal(counts.torn, 0, 'a batch that is sealed is never taken for torn')
     else assert.ok(counts.torn > 100 * bits, JSON.stringify(counts))

@@ -201,13 +201,14 @@ const name = crashAt(
   'any disk operation',
   `the log loses no acknowledged or read record, ${runs} random lives`,
 )
-test(name, async () => {
+test(name, async (t) => {
   const sum = { operations: 0, acknowledged: 0, copies: 0 }
   for (const found of await eachSeed('log-crash', runs, liveOf)) {
     sum.operations += found.operations
     sum.acknowledged += found.acknowledged
     sum.copies += found.copies
   }
+  t.diagnostic(JSON.stringify(sum))
   if (!isSample) return
   assert.ok(sum.acknowledged > runs * 20 && sum.copies > runs / 20, JSON.stringify(sum))
 })
