@@ -22,6 +22,8 @@ export interface DeliveryHost {
   readonly notes?: TryNotes | undefined
   /** Where a derivation asked for an effect: effects of one key have the order of their places. */
   readonly place: (id: string) => readonly [offset: number, nth: number]
+  /** Runs code of the app under a limit; false if it was ended. */
+  readonly timed: (act: () => void) => Promise<boolean>
   /** Appends an effect's end to the log. It can be lost when the engine stops; then the effect is tried again. */
   end(id: string, row: EffectRow, end: EffectEnd): void
 }
@@ -307,7 +309,7 @@ export class Tries {
       wasDone = true
       // It counts once its result is in the log.
       this.#host.notes?.failed(id, entry.tries - 1)
-      this.#host.end(id, row, { done: true, tries: entry.tries, result: this.#checked(given) })
+      this.#host.end(id, row, { done: true, tries: entry.tries, result: await this.#checked(given) })
     } catch (thrown) {
       // A closing engine did not give the receiver the promised time, so this does not count as a try.
       if (this.#stopped && abort.signal.aborted) {
@@ -373,25 +375,30 @@ export class Tries {
     return Math.max(1, Math.ceil(longest * (0.5 + this.#host.random() / 2)))
   }
 
-  /** Checks a handler's return value against the effect's schema. */
-  #checked(given: unknown): unknown {
+  /** Checks a handler's return value against the effect's schema, which may not end. */
+  async #checked(given: unknown): Promise<unknown> {
     const { output, name } = this.#effect
     if (output === undefined) return null
-    // The realm of the schema has no promises, so this is not one.
-    const checked = output['~standard'].validate(given) as Awaited<
-      ReturnType<(typeof output)['~standard']['validate']>
-    >
-    if (checked.issues !== undefined) {
-      const why = issuesText(checked.issues)
-      throw new Error(`it was done, but its result does not fit the schema of "${name}" (${why})`)
-    }
-    const text: string | undefined = JSON.stringify(checked.value)
-    if (text === undefined || text.length > resultCharactersMax) {
-      throw new Error(
-        `it was done, but the result of "${name}" is no JSON of at most ${resultCharactersMax} characters`,
-      )
-    }
-    return checked.value
+    let result: unknown
+    const hasEnded = await this.#host.timed(() => {
+      // The realm of the schema has no promises, so this is not one.
+      const checked = output['~standard'].validate(given) as Awaited<
+        ReturnType<(typeof output)['~standard']['validate']>
+      >
+      if (checked.issues !== undefined) {
+        const why = issuesText(checked.issues)
+        throw new Error(`it was done, but its result does not fit the schema of "${name}" (${why})`)
+      }
+      const text: string | undefined = JSON.stringify(checked.value)
+      if (text === undefined || text.length > resultCharactersMax) {
+        throw new Error(
+          `it was done, but the result of "${name}" is no JSON of at most ${resultCharactersMax} characters`,
+        )
+      }
+      result = checked.value
+    })
+    if (!hasEnded) throw new Error(`it was done, but the schema of "${name}" did not end for its result`)
+    return result
   }
 }
 

@@ -6,6 +6,7 @@ import { HandClock, settle } from '../../test/hand-clock.ts'
 import { type EffectRow, Outbox } from '../effect/outbox.ts'
 import { tablesFor } from '../processor/derived-state.ts'
 import { sandboxed } from '../sandbox/program.ts'
+import { withinLimit } from '../sandbox/watchdog.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
 import { LiveDelivery } from './delivery.ts'
@@ -29,7 +30,8 @@ test('delivery that starts while the state is derived again calls nothing that t
   }
   const { version } = program
   const handlers = { note: { deliver }, charge: { deliver } } as never
-  const options = { version, handlers, notes: undefined, clock: new HandClock(), random: () => 1 }
+  const timed = async (act: () => void) => (await withinLimit(1_000, act)) !== undefined
+  const options = { version, handlers, notes: undefined, clock: new HandClock(), random: () => 1, timed }
   const delivery = new LiveDelivery({ ...options, report: () => {} }, () => {})
   delivery.pause()
   delivery.start(program, outboxWith({ one: 'pending' }))

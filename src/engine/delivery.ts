@@ -27,6 +27,7 @@ interface LiveDeliveryOptions {
   readonly clock: Clock
   readonly random: () => number
   readonly report: Reporter
+  readonly timed: DeliveryHost['timed']
 }
 
 /**

@@ -134,7 +134,10 @@ export class RequestPath {
     )
     this.#ticker = new Ticker(options.steady, () => this.tick())
     this.feed = new ChangeFeed(this.closed)
-    this.delivery = new LiveDelivery({ version, ...options }, (key, result) => this.#writeResult(key, result))
+    const timed = (act: () => void) => this.#timed(act)
+    this.delivery = new LiveDelivery({ version, timed, ...options }, (key, result) =>
+      this.#writeResult(key, result),
+    )
     this.checkpointer = new Checkpointer(() => this.#live, {
       rows: options.checkpointRows,
       failed: (error, isHopeless) => (isHopeless ? this.halt(error) : this.warn(error)),
@@ -385,6 +388,13 @@ export class RequestPath {
     resolve()
     this.delivery.resume(this.#effectSource)
     this.tick()
+  }
+
+  /** Runs code of the app that derives nothing, under a limit; false if it was ended. */
+  async #timed(act: () => void): Promise<boolean> {
+    const hasEnded = (await withinLimit(suspectMs(this.#live.derivationMs), act)) !== undefined
+    if (!hasEnded) this.#startOverIdle()
+    return hasEnded
   }
 
   /** After an interruption of a validation. */

@@ -141,14 +141,26 @@ const fill = jar.request('fill', {
   },
 })
 
+/** The schema of its result backtracks for hours on text that ends with another letter. */
+const copy = effect('copy', {
+  input: z.object({ text: z.string() }),
+  result: z.object({ text: z.string().regex(/^(a+)+$/) }),
+})
+
+const ask = jar.request('ask', {
+  input: z.object({ jar: z.string(), text: z.string() }),
+  key: (input) => input.jar,
+  derive: (tx, { text }) => void tx.effect(copy, { text }),
+})
+
 const arrives = jar.on(sent, (tx, { step }) => {
   for (let x = 0; x < 10; x += step);
   add(tx)
 })
 
 export default app('poison', {
-  requests: [count, walk, send, name, find, match, dive, blame, sink, fill, write],
+  requests: [count, walk, send, name, find, match, dive, blame, sink, fill, write, ask],
   tables: [counts],
   reactions: [arrives],
-  effects: [letter],
+  effects: [letter, copy],
 })

@@ -5,8 +5,9 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { bundleApp, createEngine, type Engine, type HenceError } from 'hence'
+import { bundleApp, createEngine, type Engine, type Handlers, type HenceError } from 'hence'
 import { doctor, exportLog, rule } from 'hence/offline'
 import { type MemoryStorage, memoryStorage } from 'hence/testing'
 import { identityOf } from '../../src/identity.ts'
@@ -28,6 +29,7 @@ async function withEngines(
     open: (options?: {
       readonly derivationMs?: number
       readonly data?: MemoryStorage
+      readonly handlers?: Handlers<typeof poison>
     }) => Promise<Engine<typeof poison>>,
     reports: Report[],
     data: string,
@@ -154,6 +156,29 @@ test('nobody reads what an interrupted derivation has changed', async () => {
       reads = undefined
       await Promise.all(all)
       assert.deepEqual([...seen], [1])
+      await engine.close()
+    })
+  }
+})
+
+test('a schema of results that does not end makes its effect dead, and the others go on', async () => {
+  for (const data of [undefined, memoryStorage()]) {
+    await withEngines(1, async (open) => {
+      const { promise: called, resolve } = Promise.withResolvers<void>()
+      const copy = async ({ input }: { input: { text: string } }) => {
+        if (input.text.endsWith('b')) resolve()
+        return input
+      }
+      const letter = () => {}
+      const engine = await open({ handlers: { copy, letter }, ...(data && { data }) })
+      for (const text of ['aaa', `${'a'.repeat(60)}b`])
+        await engine.submit('ask', { jar: 'a', text }, { requestId: text })
+      await called
+      let dead = await engine.effects.list({ state: 'dead' })
+      for (; dead.length === 0; dead = await engine.effects.list({ state: 'dead' })) await turn()
+      assert.match(dead[0]!.error!, /schema of "copy" did not end/)
+      const { status } = await engine.submit('count', { jar: 'a' }, { requestId: 'count' })
+      assert.equal(status, 'accepted')
       await engine.close()
     })
   }
