@@ -48,7 +48,7 @@ export type {
   StoryPromotion,
   StoryStep,
 } from './query/story.ts'
-export type { Report, Reporter } from './report.ts'
+export type { Alarm, Report, Reporter } from './report.ts'
 export type { ControlFact, Diff, Promotion, Reprocessing, ReprocessStatus } from './reprocess/reprocessing.ts'
 export { type AppBundle, type AppSource, bundleApp } from './sandbox/bundle.ts'
 export {

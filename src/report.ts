@@ -1,3 +1,4 @@
+import type { Clock } from './clock.ts'
 import { plain } from './plain-text.ts'
 
 /** An event that an operator may want to know about. */
@@ -23,4 +24,34 @@ export const printReport: Reporter = ({ level, code, message }) => {
  */
 export function reporterOf(given: Reporter = printReport): Reporter {
   return (report) => given({ ...report, message: plain(report.message) })
+}
+
+/** The last alarm of a code. */
+export interface Alarm extends Pick<Report, 'code' | 'message'> {
+  /** When it was raised, in milliseconds since 1970; and how many of its code there were since the start. */
+  readonly at: number
+  readonly count: number
+}
+
+const alarmLength = 1_000
+
+/** Keeps the last alarm of each code: codes are few, and one that repeats displaces no other. */
+export class Alarms {
+  readonly #byCode = new Map<string, Alarm>()
+
+  /** A reporter that also keeps alarms. */
+  keeping(report: Reporter, clock: Clock): Reporter {
+    return (given) => {
+      const { level, code, message } = given
+      if (level === 'alarm') {
+        const count = (this.#byCode.get(code)?.count ?? 0) + 1
+        this.#byCode.set(code, { at: clock.now(), code, message: message.slice(0, alarmLength), count })
+      }
+      report(given)
+    }
+  }
+
+  get last(): readonly Alarm[] {
+    return [...this.#byCode.values()]
+  }
 }

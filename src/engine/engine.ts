@@ -9,7 +9,7 @@ import type { Carrier } from '../log/carrier.ts'
 import type { ChangePlace, RowHistory } from '../query/history.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Preview, Story } from '../query/story.ts'
-import type { Reporter } from '../report.ts'
+import type { Alarm, Reporter } from '../report.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { AppSource } from '../sandbox/bundle.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -307,6 +307,8 @@ export interface EngineStats {
   readonly views: readonly ViewStatus[]
   /** Replies since the start, by outcome; `replayed` counts the retries. */
   readonly replies: Readonly<Record<'accepted' | 'rejected' | 'failed' | 'replayed', number>>
+  /** The last alarm of each code since the start. */
+  readonly alarms: readonly Alarm[]
 }
 
 /**

@@ -3,7 +3,7 @@ import { systemClock } from '../clock.ts'
 import { changeError, HenceError } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import { Codes } from '../generation/codes.ts'
-import { type Report, reporterOf } from '../report.ts'
+import { Alarms, type Report, reporterOf } from '../report.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { makeReserve } from '../storage/reserve.ts'
@@ -23,7 +23,8 @@ import { startEngine } from './start.ts'
 export async function createEngine<A extends App>(options: EngineOptions<A>): Promise<Engine<A>> {
   checkOptions(options ?? {})
   const { app, data, log, address, partitions, wait, signal, clock = systemClock } = options
-  const report = reporterOf(options.report)
+  const alarms = new Alarms()
+  const report = alarms.keeping(reporterOf(options.report), clock)
   const runtime = ['bun', 'deno'].find((name) => name in process.versions)
   if (runtime !== undefined) report(withoutLimits(runtime))
   const code = await bundleApp(app)
@@ -46,7 +47,7 @@ export async function createEngine<A extends App>(options: EngineOptions<A>): Pr
             })
           : data
       const codes = await Codes.open(code, program, storage)
-      const engine = await startEngine({ ...options, report }, codes, storage)
+      const engine = await startEngine({ ...options, report }, codes, storage, alarms)
       if (typeof data === 'string') makeReserve(data)
       return engine
     } catch (error) {

@@ -4,6 +4,7 @@ import { changeError, engineClosed } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Preview } from '../query/story.ts'
+import type { Alarms } from '../report.ts'
 import type { Reprocessing } from '../reprocess/reprocessing.ts'
 import type { Reprocessor } from '../reprocess/reprocessor.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
@@ -35,6 +36,7 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
   readonly #storage: Storage
   readonly #views: Views
   readonly #replayed: number
+  readonly #alarms: Alarms
   #closing: Promise<void> | undefined
 
   /** @param parts.replayed how many records were replayed at the start */
@@ -46,6 +48,7 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
     readonly health: HealthCheck
     readonly storage: Storage
     readonly replayed: number
+    readonly alarms: Alarms
   }) {
     const { path, reprocessor, auditing, views, storage } = parts
     super({
@@ -64,6 +67,7 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
     this.#storage = storage
     this.#views = views
     this.#replayed = parts.replayed
+    this.#alarms = parts.alarms
     this.reprocessing = reprocessor
     this.violations = violationsOf(path)
     this.effects = effectsOf(path)
@@ -172,6 +176,7 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
       replayed: this.#replayed,
       views: this.#views.status(live),
       replies: { ...load.replies },
+      alarms: this.#alarms.last,
     }
   }
 

@@ -12,7 +12,7 @@ import { everyPartition, isEmpty } from '../log/partitions.ts'
 import { rulesNow } from '../log/record.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
 import { replay } from '../processor/replay.ts'
-import { printReport } from '../report.ts'
+import { type Alarms, printReport } from '../report.ts'
 import { type Manifest, readManifest } from '../reprocess/manifest.ts'
 import type { ControlFact } from '../reprocess/reprocessing.ts'
 import { Reprocessor } from '../reprocess/reprocessor.ts'
@@ -40,6 +40,7 @@ export async function startEngine<A extends App>(
   options: EngineOptions<A>,
   codes: Codes,
   storage: Storage,
+  alarms: Alarms,
 ): Promise<RunningEngine<A>> {
   const { log } = storage
   const { onCodeChange = 'refuse', audit = false, clock = systemClock, report = printReport } = options
@@ -101,7 +102,7 @@ export async function startEngine<A extends App>(
     path.startDelivery()
     path.tick()
     const health = new HealthCheck(storage, path, views, options.clock ?? systemClock)
-    return new RunningEngine({ path, reprocessor, views, auditing, health, storage, replayed })
+    return new RunningEngine({ path, reprocessor, views, auditing, health, storage, replayed, alarms })
   } catch (error) {
     const why = engineClosed()
     path?.close(why)

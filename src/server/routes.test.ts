@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { createEngine } from 'hence'
 import { memoryStorage } from 'hence/testing'
 import { callers, notes, serveNotes } from '../../test/server/serve.ts'
+import { Alarms } from '../report.ts'
 import { Activity } from './activity.ts'
 import { BodyReader } from './body.ts'
 import { limitsDefault } from './limits.ts'
@@ -134,6 +135,7 @@ test('every route has cases', async () => {
     limits: limitsDefault,
     clock: { now: () => 0 },
     report: () => {},
+    alarms: new Alarms(),
     bodies: new BodyReader(limitsDefault),
     rules: new RowRules(engine, () => {}),
     activity: new Activity(),

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type App, app, scopes } from 'hence'
+import { type Alarm, type App, app, scopes } from 'hence'
 import { z } from 'zod'
 import { type Served, serveNotes } from '../../test/server/serve.ts'
 
@@ -176,6 +176,11 @@ test('a rule that throws hides the row and is reported, without the row', async 
   const notes = await serveNotes(t)
   await notes.submit('admin', 'feel', 'f1', { owner: 'bob', mood: 'bad' })
   assert.equal((await notes.call('ada', '/tables/moods/bob')).status, 404)
+  const { alarms } = (await (await notes.call('operator', '/status')).json()) as { alarms: readonly Alarm[] }
+  assert.deepEqual(
+    alarms.map(({ code, count }) => [code, count]),
+    [['read-rule-threw', 1]],
+  )
   const reports = notes.reports.filter(({ code }) => code === 'read-rule-threw')
   assert.equal(reports.length, 1)
   assert.doesNotMatch(reports[0]!.message, /"bad"/)

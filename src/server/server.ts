@@ -7,7 +7,7 @@ import type { App } from '../app/index.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Engine, Standby } from '../engine/engine.ts'
 import { changeError, HenceError, operatorError } from '../failure.ts'
-import { type Report, type Reporter, reporterOf } from '../report.ts'
+import { Alarms, type Report, type Reporter, reporterOf } from '../report.ts'
 import { Access, type IdentifiedCaller } from './access.ts'
 import { Activity } from './activity.ts'
 import { type Answer, drop, responseOf, writeAnswer } from './answer.ts'
@@ -86,7 +86,8 @@ export interface Server {
  */
 export function server<A extends App>(engine: Engine<A> | Standby<A>, options: ServerOptions = {}): Server {
   const { clock = systemClock, authenticate, path = '' } = options
-  const report = reporterOf(options.report)
+  const alarms = new Alarms()
+  const report = alarms.keeping(reporterOf(options.report), clock)
   if (!/^(\/[\w.~-]+)*$/.test(path)) {
     throw changeError(
       'option-invalid',
@@ -106,6 +107,7 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
     limits,
     clock,
     report,
+    alarms,
     bodies: new BodyReader(limits),
     rules: new RowRules(engine, report),
     activity,

@@ -1,7 +1,7 @@
 import type { App } from '../app/index.ts'
 import type { Clock } from '../clock.ts'
 import type { Engine, Standby } from '../engine/engine.ts'
-import type { Reporter } from '../report.ts'
+import type { Alarms, Reporter } from '../report.ts'
 import type { Activity } from './activity.ts'
 import type { BodyReader } from './body.ts'
 import type { Limits } from './limits.ts'
@@ -17,6 +17,8 @@ export interface Serving {
   readonly limits: Limits
   readonly clock: Clock
   readonly report: Reporter
+  /** Those of the server itself. */
+  readonly alarms: Alarms
   readonly bodies: BodyReader
   readonly rules: RowRules
   readonly activity: Activity

@@ -30,10 +30,13 @@ export function me({ engine }: Serving, { principal, permissions }: Caller) {
 /** The answer of `GET /status`. */
 export type Status = Awaited<ReturnType<typeof status>>
 
-export async function status({ engine, clock }: Serving, metrics: Metrics) {
+export async function status({ engine, clock, alarms }: Serving, metrics: Metrics) {
   const health = await engine.health()
+  const stats = engine.stats()
   return {
-    ...engine.stats(),
+    ...stats,
+    /** The last alarm of each code, the newest first. */
+    alarms: [...stats.alarms, ...alarms.last].sort((a, b) => b.at - a.at),
     /** The time of the server, in milliseconds since 1970. */
     now: clock.now(),
     /** Why the engine takes no requests; left out if it does. */

@@ -239,6 +239,8 @@ test('any id, token, row or name leads to its view', options, async (t) => {
   const { page, faults } = await watchedTab(await profile(t), url)
   await page.goto(url)
   await page.getByText('day-00').first().waitFor()
+  const alarm = page.getByRole('listitem').filter({ hasText: /effect-dead .* ago/ })
+  await alarm.waitFor()
   const places: readonly (readonly [typed: string, option: RegExp, url: RegExp])[] = [
     ['day-000', /^Request/, /request\?.*principal=/],
     ['1:3', /^Record/, /log\?.*record=/],

@@ -28,7 +28,7 @@ export function Overview() {
       {status.data ? (
         <>
           <Vitals status={status.data} />
-          <NeedsYou now={status.data.now} />
+          <NeedsYou status={status.data} />
           <Throughput />
           <Partitions status={status.data} />
         </>
@@ -92,7 +92,7 @@ function Vitals({ status }: { status: Status }) {
   )
 }
 
-function NeedsYou({ now }: { now: number }) {
+function NeedsYou({ status: { now, alarms } }: { status: Status }) {
   const open = useOpenViolations()
   const dead = useDeadEffects()
   const reprocess = useQuery({
@@ -107,12 +107,19 @@ function NeedsYou({ now }: { now: number }) {
   }).length
   const candidate = reprocess.data?.candidate
   const waits = candidate?.state === 'following' && !candidate.wasLive
-  const isNothing = open.rows.length === 0 && dead.effects.length === 0 && !waits
+  const recent = alarms.filter(({ at }) => now - at < 86_400_000)
+  const isNothing = recent.length === 0 && open.rows.length === 0 && dead.effects.length === 0 && !waits
   return (
     <section className="needs-you" aria-labelledby="needs-you">
       <h2 id="needs-you">Needs you</h2>
       {isNothing && <p className="quiet">Nothing.</p>}
       <ul>
+        {recent.map(({ code, message, at, count: times }) => (
+          <li key={code}>
+            <strong className="bad">{code}</strong> {span(now - at)} ago
+            {times > 1 && `, ${count(times)} times`}: {message}
+          </li>
+        ))}
         {open.rows.length > 0 && (
           <li>
             <Link to="/violations" search={{ state: 'open' }}>
