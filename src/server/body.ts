@@ -28,13 +28,14 @@ export class BodyReader {
    */
   async whole(sender: Sender): Promise<Uint8Array> {
     const { bodyBytes, bodyMs } = this.#limits
-    const declared = sender.request.headers.get('content-length')
-    if (declared !== null && Number(declared) > bodyBytes) throw tooLarge(bodyBytes)
+    const declared = Number(sender.request.headers.get('content-length'))
+    if (declared > bodyBytes) throw tooLarge(bodyBytes)
     const gathered = new Gathered(this.held, sender.principal)
     try {
       await this.parts(sender, performance.now() + bodyMs, (part) => {
         if (gathered.length + part.length > bodyBytes) throw tooLarge(bodyBytes)
-        gathered.add(part)
+        // Node lets no more arrive than was declared.
+        gathered.add(part, sender.incoming !== undefined && part.length === declared)
       })
       return gathered.bytes
     } finally {
@@ -165,11 +166,13 @@ function fromStream(
   }
 }
 
+const nothing = new Uint8Array()
+
 /** Parts of a body, copied together, since a part of one byte may keep a large block of memory alive. */
 export class Gathered {
   readonly #held: Shares
   readonly #principal: string
-  #buffer = Buffer.alloc(0)
+  #buffer: Uint8Array = nothing
   length = 0
 
   constructor(held: Shares, principal: string) {
@@ -177,17 +180,20 @@ export class Gathered {
     this.#principal = principal
   }
 
-  /** @throws HenceError `overloaded` (retry); then nothing was added */
-  add(part: Uint8Array): void {
+  /**
+   * @param isAll it is the whole body: then it is kept as it is
+   * @throws HenceError `overloaded` (retry); then nothing was added
+   */
+  add(part: Uint8Array, isAll = false): void {
     const needed = this.length + part.length
     if (needed > this.#buffer.length) {
       const size = Math.max(needed, Math.min(2 * this.#buffer.length, this.#buffer.length + 1024 * 1024))
       if (!this.#held.take(this.#principal, size - this.#buffer.length)) throw overloaded()
-      const larger = Buffer.allocUnsafeSlow(size)
-      this.#buffer.copy(larger, 0, 0, this.length)
+      const larger = isAll ? part : Buffer.allocUnsafeSlow(size)
+      if (!isAll) larger.set(this.bytes)
       this.#buffer = larger
     }
-    this.#buffer.set(part, this.length)
+    if (!isAll) this.#buffer.set(part, this.length)
     this.length = needed
   }
 
@@ -198,7 +204,7 @@ export class Gathered {
 
   clear(): void {
     this.#held.release(this.#principal, this.#buffer.length)
-    this.#buffer = Buffer.alloc(0)
+    this.#buffer = nothing
     this.length = 0
   }
 }
