@@ -55,7 +55,7 @@ export class Exchange {
   readonly #options: ExchangeOptions
   readonly #timeoutMs: number
   readonly #answerBytesMax: number
-  readonly #turns = new Turns<HttpAnswer | HenceError>()
+  readonly #turns = new Turns()
   /** How far the server's clock is ahead of this one, in milliseconds; negative if it is behind. */
   aheadMs = 0
 
@@ -70,23 +70,7 @@ export class Exchange {
 
   /** @throws HenceError `server-unreachable` (retry) if no complete answer came; `answer-too-large` (operator) */
   async ask(call: HttpCall): Promise<HttpAnswer> {
-    const missed = await this.#turns.take()
-    if (missed instanceof HenceError) throw missed
-    if (missed !== undefined) return missed
-    try {
-      const answer = await this.#ask(call)
-      if (isNotActive(answer)) this.#turns.missed(answer)
-      else this.#turns.answered()
-      return answer
-    } catch (error) {
-      const { code } = error as HenceError
-      if (code === 'server-unreachable' && !call.signal?.aborted) this.#turns.missed(error as HenceError)
-      else this.#turns.answered()
-      throw error
-    }
-  }
-
-  async #ask(call: HttpCall): Promise<HttpAnswer> {
+    await this.#turns.take()
     const late = new AbortController()
     const stop = () => late.abort()
     let waitMs = this.#urls.length === 1 ? this.#timeoutMs : Math.min(this.#timeoutMs, beginsMsMax)
@@ -104,6 +88,7 @@ export class Exchange {
       if (error instanceof HenceError) throw error
       throw this.#unreachable(url, late.signal.aborted ? `no answer within ${waitMs} ms` : error)
     } finally {
+      this.#turns.ended()
       clearTimeout(timer)
       call.signal?.removeEventListener('abort', stop)
     }
@@ -172,7 +157,8 @@ export class Exchange {
 
   /** Passes over a process that is not active; another one can be asked without waiting. */
   #orNext(answer: HttpAnswer, url: string): HttpAnswer {
-    if (this.#urls.length === 1 || !isNotActive(answer)) return answer
+    const code = problemOf(answer)?.code
+    if (this.#urls.length === 1 || !notActive.includes(code!)) return answer
     this.#passOver(url)
     const headers = new Headers(answer.headers)
     headers.delete('retry-after')
@@ -235,8 +221,6 @@ export function retryAfterMs(answer: Pick<HttpAnswer, 'headers' | 'body'>, now: 
 
 /** The codes of a process that is not active, or not yet, or not any more. */
 const notActive = ['engine-standby', 'engine-starting', 'engine-stopped', 'engine-closed', 'log-taken']
-
-const isNotActive = (answer: HttpAnswer) => notActive.includes(problemOf(answer)?.code ?? '')
 
 function baseOf(url: string): string {
   try {

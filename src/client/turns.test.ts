@@ -3,8 +3,7 @@ import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { connect } from './connect.ts'
 
-// Many calls of one process, as a service has them under load: they must not cost a connection each, and
-// while nobody is active they must leave the process alone that is about to be.
+// Many calls of one process, as a service has them under load: they must not cost a connection each.
 
 const calls = 1_500
 
@@ -35,27 +34,3 @@ test('so many calls are asked at once, and the others wait', async () => {
   await sent
   assert.equal(asked, calls)
 })
-
-const standby = { code: 'engine-standby', advice: 'retry', detail: 'Another one is active.' }
-for (const [how, refuse] of [
-  ['are standbys', () => Response.json(standby, { status: 503 })],
-  ['are away', () => assert.fail('connect ECONNREFUSED')],
-] as const) {
-  test(`while all processes ${how}, one call at a time asks, and then all are answered`, async () => {
-    let under = 0
-    let refused = 0
-    let most = 0
-    await send(async (id) => {
-      under++
-      const isRefused = refused < 520
-      // The first 512 are on their way when the first refusal comes.
-      if (isRefused && refused >= 512) most = Math.max(most, under)
-      await turn()
-      under--
-      if (!isRefused) return accepted(id)
-      refused++
-      return refuse()
-    })
-    assert.deepEqual([most, refused], [1, 520])
-  })
-}
