@@ -126,7 +126,7 @@ export class Publisher {
       level: 'warning',
       code: 'heads-not-published',
       message:
-        `Tree heads are not published: ${message}. Hence tries again with the newest head, which vouches ` +
+        `Tree heads are not published: ${message.replace(/\.$/, '')}. Hence tries again with the newest head, which vouches ` +
         'for everything that those before it do.',
     })
   }

@@ -38,7 +38,7 @@ export class DeadLetters {
     this.#cancel = undefined
     if (this.#count === 0) return
     const { id, tries, error } = this.#last
-    const tried = `after ${tries} ${tries === 1 ? 'try' : 'tries'}: ${error}. Mend the cause, then send`
+    const tried = `after ${tries} ${tries === 1 ? 'try' : 'tries'}: ${error.replace(/\.$/, '')}. Mend the cause, then send`
     this.#host.report({
       level: 'alarm',
       code: 'effect-dead',
