@@ -67,8 +67,13 @@ export class RunFile {
   }
 
   #write(content: object): void {
-    // Always of the same length, so that one write replaces all of it.
-    fs.writeSync(this.#file, JSON.stringify(content).padEnd(144), 0)
+    try {
+      // Always of the same length, so that one write replaces all of it.
+      fs.writeSync(this.#file, JSON.stringify(content).padEnd(144), 0)
+    } catch {
+      // It is written while a record is derived, which must not fail for a full disk. Without the note a
+      // death here is not counted; an old note suspects another record, which is derived apart then.
+    }
   }
 }
 
