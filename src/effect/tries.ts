@@ -15,6 +15,8 @@ import type { EffectEnd, EffectRow, Outbox } from './outbox.ts'
 /** The parts of the engine that delivery uses. */
 export interface DeliveryHost {
   outbox(): Outbox
+  /** Resolves when the outbox can be read; undefined if it can be now. */
+  unreadable(): Promise<void> | undefined
   readonly clock: Clock
   /** A number in [0, 1). */
   random(): number
@@ -178,7 +180,10 @@ export class Tries {
     this.#isPumping = true
     queueMicrotask(() => {
       this.#isPumping = false
-      if (!this.#stopped && !this.#isPaused) this.#begin()
+      if (this.#stopped || this.#isPaused) return
+      const wait = this.#host.unreadable()
+      if (wait === undefined) this.#begin()
+      else void wait.then(() => this.#pump())
     })
   }
 

@@ -10,6 +10,7 @@ import type { Trace } from '../processor/traces.ts'
 import type { Reporter } from '../report.ts'
 import type { OutgoingRecord } from '../request/writer.ts'
 import type { Program } from '../sandbox/program.ts'
+import { terminatedRun } from '../sandbox/watchdog.ts'
 
 /** How long the attempts under way may go on when delivery stops, in milliseconds. */
 const graceMs = 5_000
@@ -62,6 +63,7 @@ export class LiveDelivery {
     const host: DeliveryHost = {
       ...shared,
       outbox: () => this.#source!.outbox,
+      unreadable: terminatedRun,
       place: (id) => this.#source!.place(id),
       end: (id, row, end) => this.#write(row.key, resultOf(id, row.input, end)),
     }

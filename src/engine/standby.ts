@@ -13,6 +13,7 @@ import { everyPartition, recordsBefore } from '../log/partitions.ts'
 import { type ReplayLimits, replay } from '../processor/replay.ts'
 import type { Reporter } from '../report.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
+import { terminatedRun } from '../sandbox/watchdog.ts'
 import type { ActiveNote } from '../storage/active-note.ts'
 import type { RunFile } from '../storage/run-file.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -239,7 +240,7 @@ class WarmStandby implements ReadsHost {
   }
 
   async settled(): Promise<Generation> {
-    await this.#changed
+    for (let wait: Promise<unknown> | undefined = this.#changed; wait; wait = terminatedRun()) await wait
     return this.live
   }
 
