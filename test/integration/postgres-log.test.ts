@@ -220,11 +220,20 @@ test('a cancelled wait for a standby acknowledges nothing', skip, async () => {
   await ask("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
   await ask('SELECT pg_reload_conf()')
   try {
+    const waiting = "SELECT pg_cancel_backend(pid) AS done FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    // Commits wait from some moment after the reload on.
+    for (let waits = false; !waits; ) {
+      let isOver = false
+      const commit = ask("SELECT pg_logical_emit_message(true, '', '')").finally(() => {
+        isOver = true
+      })
+      while (!isOver && !waits) waits = (await ask(waiting)).length > 0
+      await commit
+    }
     const appended = log.append(0, bytesOf('b')).then(
       () => 'acknowledged',
       (error: HenceError) => error.code,
     )
-    const waiting = "SELECT pg_cancel_backend(pid) AS done FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     while ((await ask(waiting)).length === 0);
     assert.equal(await appended, 'carrier-unreachable')
   } finally {
