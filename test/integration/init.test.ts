@@ -250,6 +250,8 @@ test(crashAt('log sealed', 'the first five minutes, word for word'), { timeout: 
   await terminal()
   await view(says('Violations'))
   await tab.getByText('1 over', { exact: true }).waitFor()
+  // The keys work once the form is there, as somebody who reads it sees.
+  await tab.getByRole('textbox', { name: 'Reason' }).waitFor()
   says('Press `c`, type the reason `The roof leaks.`, and press Enter.')
   await tab.keyboard.press('c')
   await tab.keyboard.type('The roof leaks.')
