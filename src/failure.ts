@@ -35,6 +35,10 @@ export function shown(text: string, charactersMax = 100): string {
   return text.length <= charactersMax ? text : `${text.slice(0, charactersMax).toWellFormed()}…`
 }
 
+/** The message of anything that was thrown. */
+export const thrownText = (thrown: unknown): string =>
+  thrown instanceof Error ? thrown.message : String(thrown)
+
 /** The partition key of a derivation that failed, which may have been before the key was known. */
 export const failedKey = (key: string | undefined) =>
   key === undefined || key === '' ? 'no known key' : JSON.stringify(key)

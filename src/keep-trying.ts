@@ -1,4 +1,5 @@
 import { type Clock, pause, systemClock } from './clock.ts'
+import { thrownText } from './failure.ts'
 import type { Report, Reporter } from './report.ts'
 
 const delayMsMin = 100
@@ -29,7 +30,7 @@ export async function keepTrying(work: {
       return
     } catch (error) {
       if (signal.aborted) return
-      const message = error instanceof Error ? error.message : String(error)
+      const message = thrownText(error)
       if (message !== reported) {
         reported = message
         report({ level: 'warning', code, message: `${name} is interrupted and tries again: ${message}` })

@@ -1,7 +1,7 @@
 import type { Effect } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 import { type Clock, setAlarm, setTimer } from '../clock.ts'
-import { HenceError } from '../failure.ts'
+import { HenceError, thrownText } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import type { Reporter } from '../report.ts'
 import { encodeKey } from '../state/keys.ts'
@@ -323,7 +323,7 @@ export class Tries {
       }
       this.#host.notes?.failed(id, entry.tries)
       entry.isAlone = false
-      const error = (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, errorCharactersMax)
+      const error = thrownText(thrown).slice(0, errorCharactersMax)
       entry.error = error
       const isFinal = wasDone || (thrown instanceof HenceError && thrown.advice === 'change')
       if (isFinal || entry.tries >= triesMax) {

@@ -6,7 +6,7 @@ import { type Clock, orAborted, setTimer } from '../clock.ts'
 import { fingerprintOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import type { TryNotes } from '../effect/tries.ts'
-import { changeError, failedKey, HenceError, retryError } from '../failure.ts'
+import { changeError, failedKey, HenceError, retryError, thrownText } from '../failure.ts'
 import { Checkpointer } from '../generation/checkpointer.ts'
 import { deriveTail, suspectMs, type TailHost } from '../generation/derive-tail.ts'
 import type { Generation } from '../generation/generation.ts'
@@ -727,7 +727,7 @@ export class RequestPath {
 
   warn(error: unknown): void {
     const code = error instanceof HenceError ? error.code : 'unexpected-error'
-    this.#report({ level: 'warning', code, message: error instanceof Error ? error.message : String(error) })
+    this.#report({ level: 'warning', code, message: thrownText(error) })
   }
 
   #reportFailures(applied: Applied): void {
@@ -762,7 +762,7 @@ function keyFull(type: string, key: string): HenceError {
 }
 
 function stopped(cause: unknown): HenceError {
-  const message = cause instanceof Error ? cause.message : String(cause)
+  const message = thrownText(cause)
   const code = cause instanceof HenceError ? cause.code : 'unexpected-error'
   const isLost = ['data-lost', 'data-taken', 'carrier-lost-records', 'log-taken'].includes(code)
   return new HenceError(

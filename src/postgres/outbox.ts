@@ -3,7 +3,7 @@ import type { App } from '../app/index.ts'
 import { isSystemMessage, quoted } from '../app/name.ts'
 import { orAborted, pause, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
-import { changeError, HenceError } from '../failure.ts'
+import { changeError, HenceError, thrownText } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import { type Reporter, reporterOf } from '../report.ts'
 import { keepWorking, makeSchema, type PostgresConnection } from './work.ts'
@@ -248,7 +248,7 @@ class Relay {
 
   /** Reports an outage once, however many requests it affects. */
   #heldUp(error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error)
+    const message = thrownText(error)
     if (message === this.#reported) return
     this.#reported = message
     this.#report(

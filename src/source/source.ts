@@ -2,7 +2,7 @@ import type { App, RequestInput, RequestName } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { type Clock, orAborted, pause, systemClock } from '../clock.ts'
 import type { Engine } from '../engine/engine.ts'
-import { changeError, HenceError } from '../failure.ts'
+import { changeError, HenceError, thrownText } from '../failure.ts'
 import { keepTrying } from '../keep-trying.ts'
 import { type Reporter, reporterOf } from '../report.ts'
 
@@ -225,18 +225,16 @@ export class SourceRelay<M> {
     const places = refused.slice(0, placesShown).map(([place]) => place)
     const message =
       `${this.title} skips messages that can never become requests (${refused.length}): ${places.join(', ')}` +
-      `${refused.length > placesShown ? ', …' : ''}. The first: ${textOf(refused[0]![1])}`
+      `${refused.length > placesShown ? ', …' : ''}. The first: ${thrownText(refused[0]![1])}`
     this.#report({ level: 'alarm', code: 'source-refused', message })
   }
 
   /** Reports an outage once, however many requests it affects. */
   #heldUp(error: unknown): void {
-    const why = textOf(error)
+    const why = thrownText(error)
     if (why === this.#heldUpBy) return
     this.#heldUpBy = why
     const message = `${this.title}: requests wait, and are sent again later: ${why}`
     this.#report({ level: 'warning', code: 'source-held-up', message })
   }
 }
-
-const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { relative } from 'node:path'
 import type { App, RequestInput, RequestName, Row, TableKey, TableName, TableValue } from '../app/index.ts'
 import type { Handlers } from '../effect/handlers.ts'
-import { changeError } from '../failure.ts'
+import { changeError, thrownText } from '../failure.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { Draw } from './random.ts'
@@ -106,7 +106,7 @@ async function failed(
   const steps = least.map((step, index) => `  ${index + 1}. ${textOf(step)}`)
   const { execArgv, argv } = process
   const command = ['node', ...execArgv, ...(argv[1] ? [relative('.', argv[1])] : [])].join(' ')
-  const message = last instanceof Error ? last.message : String(last)
+  const message = thrownText(last)
   return new Error(
     `Seed ${seed} fails: ${message}\n\n${least.length} of its ${plan.length} steps are enough:\n` +
       `${steps.join('\n')}\n\nRun it again: HENCE_SEED=${seed} HENCE_RUNS=1 ${command}`,
