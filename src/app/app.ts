@@ -2,6 +2,7 @@ import { changeError } from '../failure.ts'
 import type { Constraint } from './constraint.ts'
 import type { Effect } from './effect.ts'
 import type { Event } from './event.ts'
+import type { Fill } from './fill.ts'
 import { checkName } from './name.ts'
 import type { AcceptedOf, ClaimedOf, ReasonOf, Request } from './request.ts'
 import type { Reaction } from './scope.ts'
@@ -18,6 +19,7 @@ export interface App<R extends Request = Request, T extends Table = Table, E ext
   readonly reactions: ReadonlyMap<string, Reaction>
   readonly constraints: ReadonlyMap<string, Constraint>
   readonly effects: ReadonlyMap<string, E>
+  readonly fills: readonly Fill[]
   readonly checksSchemas: boolean
 }
 
@@ -35,6 +37,7 @@ export function app<const R extends Request, const T extends Table, const E exte
     readonly reactions?: readonly Reaction[]
     readonly constraints?: readonly Constraint[]
     readonly effects?: readonly E[]
+    readonly fills?: readonly Fill[]
     /**
      * Check rows, the data of events and the inputs of effects against their schemas in production too; what
      * does not fit is `row-invalid`, and the derivation fails. Default false: a schema often costs more than
@@ -44,7 +47,7 @@ export function app<const R extends Request, const T extends Table, const E exte
   },
 ): App<R, T, E> {
   checkName('app', name)
-  const { reactions = [], constraints = [], effects = [] } = parts
+  const { reactions = [], constraints = [], effects = [], fills = [] } = parts
   for (const table of parts.tables) {
     for (const index of Object.keys(table.indexes)) checkName(`index of table "${table.name}"`, index)
     checkReadRule(table)
@@ -63,10 +66,12 @@ export function app<const R extends Request, const T extends Table, const E exte
     ),
     constraints: byName('constraint', constraints),
     effects: byName('effect', effects),
+    fills,
     checksSchemas: parts.checksSchemas === true,
   }
   for (const request of made.requests.values()) checkVersions(`request "${request.name}"`, request)
   for (const event of made.events.values()) checkVersions(`event "${event.name}"`, event)
+  checkFills(made)
   for (const { event } of reactions) {
     if (event.kind === 'effect-message' && !made.effects.has(event.effect as never)) {
       throw changeError(
@@ -78,7 +83,23 @@ export function app<const R extends Request, const T extends Table, const E exte
   return made
 }
 
-/** @throws HenceError `app-invalid` (change) */
+function checkFills({ fills, tables }: App): void {
+  const nameOf = ({ table, source }: Fill) => `${table.name} from the ${source.kind} ${source.name}`
+  unique(
+    'fill',
+    fills.map((fill) => [nameOf(fill), fill]),
+  )
+  for (const fill of fills) {
+    const { table, source, scope } = fill
+    if (tables.get(table.name) === table && table.scope === scope && source.scope === scope) continue
+    throw changeError(
+      'app-invalid',
+      `The fill "${nameOf(fill)}" belongs to scope "${scope}": its table must be one of the app's tables, ` +
+        'and both must be of that scope.',
+    )
+  }
+}
+
 export function checkReadRule({ name, indexes, read }: Table): void {
   if (read === undefined || read === 'everybody' || typeof read === 'function') return
   const isRule = typeof read === 'object' && typeof read?.equals === 'function'

@@ -60,10 +60,7 @@ export interface ClaimOptions {
   readonly wait?: boolean
 }
 
-/**
- * Claims of a key that wait for units. They get what comes free in the order in which they were made, and
- * nobody overtakes them.
- */
+/** Claims of a key that wait for units. They get what comes free in order, and nobody overtakes them. */
 export interface WaitingList {
   /** Whether victims wait, instead of being compensated. Default false. */
   readonly victims?: boolean

@@ -1,10 +1,7 @@
 import { checkName } from './name.ts'
 import type { OutputOf, Schema } from './schema.ts'
 
-/**
- * An action on the outside world. A derivation requests it; a handler, which lives outside the pure module,
- * performs it.
- */
+/** An action on the outside world: a derivation requests it, a handler outside the module performs it. */
 export interface Effect<
   Name extends string = string,
   // biome-ignore-start lint/suspicious/noExplicitAny: an effect of any kind is what "any effect" means here.

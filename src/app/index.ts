@@ -1,7 +1,4 @@
-/**
- * The pure part of Hence, which the pure module of an app may import. In the sandbox, `hence` resolves to
- * this file.
- */
+/** The pure part of Hence, for pure modules of apps. In the sandbox, `hence` resolves to this file. */
 
 export { type Advice, HenceError } from '../failure.ts'
 export {
@@ -31,6 +28,8 @@ export type {
 export type { Correction, EffectCorrection, OutcomeCorrection, RowCorrection } from './correction.ts'
 export { type Effect, type EffectMessage, effect } from './effect.ts'
 export type { DataOf, Event } from './event.ts'
+export type { Fill, FillMessage, FillRows } from './fill.ts'
+export type { FoldedChange, FoldedEvent, FoldedRequest } from './folded.ts'
 export { type Outcome, type Rejection, reject } from './outcome.ts'
 export type { Request, ViolationCause } from './request.ts'
 export type { Frozen, InputOf, Json, OutputOf, Schema } from './schema.ts'
@@ -39,9 +38,6 @@ export type { Enqueued, ReadOptions, Reply, Service, TableChange } from './servi
 export type { KeyKind, KeyPart, Query, QueryPart, ReadRule, Row, Table, ValueOf, Who } from './table.ts'
 export type { EmitOptions, SettledClaim, Tx } from './tx.ts'
 export {
-  type FoldedChange,
-  type FoldedEvent,
-  type FoldedRequest,
   type View,
   type ViewRows,
   viewsOf,

@@ -1,9 +1,6 @@
 import { changeError } from '../failure.ts'
 
-/**
- * Checks a name. Names appear in records, file names, URLs and key prefixes.
- * @throws HenceError `app-invalid` (change)
- */
+/** Checks a name. Names appear in records, file names, URLs and key prefixes. */
 export function checkName(kind: string, name: string): void {
   if (/^[a-z][a-zA-Z0-9-]{0,63}$/.test(name)) return
   throw changeError(

@@ -8,6 +8,7 @@ import {
 import type { Correction, CorrectionMessage } from './correction.ts'
 import type { EffectMessage } from './effect.ts'
 import type { DataOf, Event } from './event.ts'
+import type { Fill, FillMessage, FillRows } from './fill.ts'
 import type { Request, ServedCause, ViolationCause } from './request.ts'
 import type { Frozen, InputOf, OutputOf, Schema } from './schema.ts'
 import type { IndexableField, KeyKind, ReadRule, Table } from './table.ts'
@@ -98,6 +99,18 @@ export interface Scope<S extends string = string> {
    */
   correct(correct: (tx: Tx<S>, correction: Frozen<Correction>) => void): Reaction<S, CorrectionMessage>
 
+  /**
+   * Says how rows of a table come from the past: `fold` gets each decided request, emitted event or changed
+   * row of one definition of this scope, and the rows under its partition key. It runs where code that has
+   * the table continues (`onCodeChange: 'continue'`) what code without it derived, and never again. It must
+   * be deterministic.
+   */
+  fill<T extends Table<S>, Source extends Request<S> | Event<S> | Table<S>>(
+    table: T,
+    source: Source,
+    fold: (rows: FillRows<T>, message: FillMessage<Source>) => void,
+  ): Fill<S>
+
   /** Defines a constraint that lets one request at a time hold a key of this scope. */
   unique<const Name extends string>(name: Name, options?: ConstraintOptions): Constraint<S, Name>
 
@@ -105,10 +118,7 @@ export interface Scope<S extends string = string> {
   capacity<const Name extends string>(name: Name, options?: CapacityOptions): Constraint<S, Name>
 }
 
-/**
- * Refuses derivations that return `{}`: every object fits that type, so the union with `reject(…)` would lose
- * the reasons silently. Return nothing or null.
- */
+/** Refuses derivations that return `{}`: every object fits that type, and the reasons would be lost. */
 type ReturnsNoEmptyObject<Result> = [EmptyObjectIn<Result>] extends [never]
   ? unknown
   : { readonly derive: 'return nothing instead of {}: it would hide the reasons of rejections' }
@@ -173,6 +183,7 @@ function scope<S extends string>(name: S): Scope<S> {
     }),
     on: (event, react) => ({ kind: 'reaction', scope: name, event, react }),
     correct: (react) => ({ kind: 'reaction', scope: name, event: { kind: 'corrections' }, react }),
+    fill: (table, source, fold) => ({ kind: 'fill', scope: name, table, source, fold }),
     unique: (constraintName, options = {}) =>
       constraint(name, constraintName, false, { ...options, limit: 1, overbook: 0 }),
     capacity: (constraintName, options = {}) => constraint(name, constraintName, true, options),

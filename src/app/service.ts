@@ -27,10 +27,7 @@ export interface Service<A extends App, Send = SendOptions, Scan = ReadOptions> 
     input: RequestInput<A, N>,
     options: Send,
   ): Promise<Reply<RequestValue<A, N>, RequestReason<A, N>>>
-  /**
-   * Like `submit`, but resolves as soon as the request is durable; call `submit` with the same id to get the
-   * outcome, or read its story.
-   */
+  /** Like `submit`, but resolves once the request is durable; `submit` with the same id gets its outcome. */
   enqueue<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, options: Send): Promise<Enqueued>
   /** The row under a key: `service.get('lines', ['order-1', 3])`. */
   get<N extends TableName<A>>(
@@ -71,6 +68,12 @@ export type Enqueued = Pick<Reply, 'requestId' | 'token'>
 export interface ReadOptions {
   /** Tokens of replies: the read waits until those requests, and all events that follow, are applied. */
   readonly after?: string | readonly string[] | undefined
+  /**
+   * Reads rows of the app's tables as they were: once the record of this token was applied, and all others up
+   * to its log time; or at a log time, in milliseconds since 1970. As far back as changes are kept, and no
+   * farther than the last promotion.
+   */
+  readonly at?: string | number | undefined
 }
 
 /** One changed row. */

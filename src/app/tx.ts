@@ -20,10 +20,7 @@ import type { IndexOf, PartsOf, Query, Row, Table, ValueOf } from './table.ts'
 export interface Tx<Scope extends string = string> {
   /** The partition key of this derivation. */
   readonly key: string
-  /**
-   * The id of the request that started the chain, also in a reaction or a timer. In a compensation: of the
-   * request that is compensated.
-   */
+  /** The id of the request that started the chain; in a compensation, of the request that is compensated. */
   readonly requestId: string
   /** The sender of that request; empty when the host names none. */
   readonly principal: string

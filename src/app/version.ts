@@ -1,9 +1,6 @@
 import { changeError } from '../failure.ts'
 
-/**
- * The versions of a message type. The log keeps each message as written; reading upcasts it to the newest
- * version.
- */
+/** The versions of a message type. The log keeps a message as written; reading upcasts it to the newest. */
 export interface Versioned {
   /** The version of the schema's output, from 1. */
   readonly version: number
@@ -41,7 +38,6 @@ const versionMax = 255
  * Checks that there is an upcaster for every older version, even those that no present log holds: a gap found
  * at definition costs a line, a gap found when an old record is read stops an engine. An upcaster beyond the
  * newest version would never run, so it means that `version` was not raised.
- * @throws HenceError `app-invalid` (change)
  */
 export function checkVersions(of: string, { version, upcast }: Versioned): void {
   if (!Number.isInteger(version) || version < 1 || version > versionMax) {

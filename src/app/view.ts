@@ -2,8 +2,8 @@ import { changeError } from '../failure.ts'
 import type { TableKey, TableName, TableValue } from './app.ts'
 import { type App, checkReadRule, type RequestName, type RequestReason, type RequestValue } from './app.ts'
 import type { Effect } from './effect.ts'
+import type { FoldedChange, FoldedEvent, FoldedRequest } from './folded.ts'
 import { checkName, sqlName } from './name.ts'
-import type { Outcome } from './outcome.ts'
 import type { Request } from './request.ts'
 import type { Frozen, Schema } from './schema.ts'
 import type {
@@ -60,46 +60,6 @@ export interface ViewRows<T extends Table> {
 }
 
 type ViewKey<T extends Table> = [first: string, ...rest: Extract<PartsOf<T>, KeyPart[]>]
-
-/** The position and time that a message of a view has. */
-interface Folded {
-  /** Log time, in milliseconds since 1970. */
-  readonly at: number
-  /** The position of the record that it was derived with: `partition:offset`. */
-  readonly token: string
-}
-
-/** A changed row of a table. */
-export interface FoldedChange<Key = readonly KeyPart[], Value = unknown> extends Folded {
-  readonly key: Key
-  /** Left out when the row is new. */
-  readonly before?: Frozen<Value>
-  /** Left out when the row was removed. */
-  readonly after?: Frozen<Value>
-}
-
-/** A request that was decided, also a rejected or failed one. */
-export interface FoldedRequest<Input = unknown, Value = unknown, Reason extends string = string>
-  extends Folded {
-  readonly requestId: string
-  readonly principal: string
-  /** The version of the request's schema when it was admitted; views get no upcast input. */
-  readonly version: number
-  /** The output of the schema. */
-  readonly input: Input
-  /** By the code of the live generation. */
-  readonly outcome: Outcome<Value, Reason>
-}
-
-/** An event, as it was emitted. */
-export interface FoldedEvent extends Folded {
-  /** The partition key that it is for. */
-  readonly key: string
-  /** The version of its schema when it was emitted. */
-  readonly version: number
-  // biome-ignore lint/suspicious/noExplicitAny: the type of an app does not have its events.
-  readonly data: any
-}
 
 type OutputOfRequest<A extends App, N> =
   A extends App<infer R, Table, Effect>
@@ -176,10 +136,7 @@ export function viewsOf<A extends App>() {
 export type WithViews<A extends App, Views extends readonly View[]> =
   A extends App<infer R, infer T, infer E> ? App<R, T | Views[number], E> : never
 
-/**
- * Checks the default export of a module of views.
- * @throws HenceError `app-invalid` (change)
- */
+/** Checks the default export of a module of views. */
 export function checkViews(exported: unknown): ReadonlyMap<string, View> {
   const list = Array.isArray(exported) ? (exported as readonly View[]) : undefined
   if (list === undefined || list.some((each) => each?.folds === undefined))

@@ -2,16 +2,14 @@ import type { Claim } from '../app/index.ts'
 import { assert } from '../assert.ts'
 import { changeError } from '../failure.ts'
 import { compareKeys, encodeKey, keyBytesMax } from '../state/keys.ts'
-import type { ClaimHolder, HeldClaim } from './tables.ts'
+import { type ClaimHolder, type HeldClaim, type Inputs, inputsPerRow } from './tables.ts'
 import type { Turn } from './turn.ts'
 
-// The side of the request that holds claims: under its own partition key, the claims it asked for and was
-// granted.
+// The side of the request that holds claims: under its own key, those it asked for and was granted.
 
 /**
  * The claims of a request in the order that all requests use: strict ones first, by constraint and key.
  * Several claims on one key of a constraint become one.
- * @throws HenceError `unknown-definition`, `key-too-long`, `claim-invalid` (change)
  */
 export function claimsInOrder(turn: Turn, scope: string, claims: readonly Claim[]): HeldClaim[] {
   const sorted = claims.map((claim) => {
@@ -76,9 +74,6 @@ export function holderOf(turn: Turn, scope: string, identity: string): ClaimHold
   return turn.rows('holders').get(encodeKey([turn.key, scope, identity])) as ClaimHolder | undefined
 }
 
-/** How many consecutive records of a partition keep their inputs in one row. */
-const inputsPerRow = 32
-
 type RequestPosition = Pick<ClaimHolder, 'rootPartition' | 'rootOffset'>
 
 function inputsKey({ rootPartition, rootOffset }: RequestPosition): string {
@@ -87,22 +82,32 @@ function inputsKey({ rootPartition, rootOffset }: RequestPosition): string {
 
 /** The schema's output for a request that holds claims or asks for them, as JSON text. */
 export function inputOf(turn: Turn, root: RequestPosition): string {
-  const row = turn.rows('inputs').get(inputsKey(root)) as Readonly<Record<number, string>> | undefined
-  const input = row?.[root.rootOffset]
-  assert(input !== undefined, 'a request that holds claims keeps its input', root.rootOffset)
+  const input = inputsOf(turn, inputsKey(root))[root.rootOffset % inputsPerRow]
+  assert(typeof input === 'string', 'a request that holds claims keeps its input', root.rootOffset)
   return input!
+}
+
+function inputsOf(turn: Turn, key: string): Inputs {
+  return (turn.rows('inputs').get(key) as Inputs | undefined) ?? []
 }
 
 export function keepInput(turn: Turn, root: RequestPosition, input: string): void {
   const key = inputsKey(root)
-  turn.rows('inputs').put(key, { ...(turn.rows('inputs').get(key) as object), [root.rootOffset]: input })
+  const inputs = inputsOf(turn, key).slice()
+  const at = root.rootOffset % inputsPerRow
+  while (inputs.length < at) inputs.push(null)
+  inputs[at] = input
+  turn.rows('inputs').put(key, inputs)
 }
 
 function dropInput(turn: Turn, root: RequestPosition): void {
   const key = inputsKey(root)
-  const { [root.rootOffset]: _, ...rest } = turn.rows('inputs').get(key) as Record<number, string>
-  if (Object.keys(rest).length === 0) turn.rows('inputs').delete(key)
-  else turn.rows('inputs').put(key, rest)
+  const inputs = inputsOf(turn, key).slice()
+  inputs[root.rootOffset % inputsPerRow] = null
+  // So that the row does not depend on the order in which the requests of several keys end.
+  while (inputs.at(-1) === null) inputs.pop()
+  if (inputs.length === 0) turn.rows('inputs').delete(key)
+  else turn.rows('inputs').put(key, inputs)
 }
 
 /** Stores the claims that a request asks for or holds; removes the row, and its input, when there are none. */
@@ -128,10 +133,7 @@ export function ask(turn: Turn, scope: string, identity: string, claim: HeldClai
   turn.send('hence:claim', key, { ...asked, identity, scope, holder: turn.key })
 }
 
-/**
- * The request is accepted and holds its claims: asks for the loose ones, and replaces what it claimed in
- * exchange.
- */
+/** The request is accepted and holds its claims: asks for the loose ones, and replaces those exchanged. */
 export function hold(turn: Turn, scope: string, identity: string, holder: Omit<ClaimHolder, 'state'>): void {
   const claims: HeldClaim[] = []
   for (const { instead, wait, ...claim } of holder.claims) {
@@ -150,7 +152,6 @@ export function hold(turn: Turn, scope: string, identity: string, holder: Omit<C
   setHolder(turn, scope, identity, { ...holder, state: 'standing', claims })
 }
 
-/** Releases claims at their judges. */
 export function giveBack(turn: Turn, identity: string, claims: readonly HeldClaim[]): void {
   for (const { constraint, key } of claims) turn.send('hence:release', key, { constraint, identity })
 }
@@ -160,7 +161,6 @@ export function giveBack(turn: Turn, identity: string, claims: readonly HeldClai
  * and those that wait last, since they have no units yet.
  * @param most how many units at most
  * @returns the number of claims released, wholly or in part
- * @throws HenceError `claim-invalid` (change)
  */
 export function releaseHeld(
   turn: Turn,

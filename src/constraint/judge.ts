@@ -125,11 +125,7 @@ export function confirm(turn: Turn, { constraint: name, identity }: Messages['he
   save(turn, constraint, add(turn, without, name, identity, { ...row, confirmed: true }))
 }
 
-/**
- * Sets the limit, or changes it by some units, to 0 at the lowest. Claims that exceed it give way after the
- * derivation, which can read the excess until then.
- * @throws HenceError `claim-invalid` (change)
- */
+/** Sets or changes the limit, to 0 at the lowest. Claims that exceed it give way after the derivation. */
 export function changeLimit(
   turn: Turn,
   constraint: Constraint,
@@ -185,7 +181,7 @@ export function settleNext(turn: Turn, asked: Messages['hence:settle']): Settled
     const { scope, holder, units } = value as ClaimRow
     if (!isSettled(value as ClaimRow, before)) continue
     const identity = key[2] as string
-    turn.rows('claims').delete(encodeKey(key))
+    turn.rows('claims').delete(encodeKey(key), value)
     turn.send('hence:lapse', holder, { identity, scope, holder, constraint: name, key: turn.key })
     const who = { requestId: requestIdOf(identity), principal: principalOf(identity), key: holder, units }
     gone.push({ constraint: name, judged: turn.key, ...who })

@@ -2,6 +2,7 @@ import type { Constraint } from '../app/index.ts'
 import { assert } from '../assert.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { encodeKey } from '../state/keys.ts'
+import { type Pieces, pieceRows } from '../state/pieces.ts'
 import type { TableState } from '../state/table.ts'
 import {
   type ClaimRow,
@@ -110,19 +111,24 @@ export function resolve(
 }
 
 /** Deletes resolved violations that were detected before a time; with their victims at most `limit` rows. */
-export function forgetResolved(
+export function* forgetResolved(
   violations: TableState,
   victims: TableState,
   before: number,
   limit: number,
-): void {
+): Pieces {
   const old = violations.scan({ index: 'byState', prefix: ['resolved'], to: [before], limit })
   let left = limit
   for (const { key } of old) {
-    const rows = victims.scan({ prefix: [key[1]!], limit: left }, encodeKey([key[0]!]))
-    for (const row of rows) victims.delete(encodeKey(row.key))
-    left -= rows.length
-    if (left <= 0) return
+    for (;;) {
+      const most = Math.min(left, pieceRows)
+      const rows = victims.scan({ prefix: [key[1]!], limit: most }, encodeKey([key[0]!]))
+      for (const row of rows) victims.delete(encodeKey(row.key), row.value)
+      left -= rows.length
+      yield
+      if (left <= 0) return
+      if (rows.length < most) break
+    }
     violations.delete(encodeKey(key))
     left--
   }
@@ -246,10 +252,7 @@ function give(
 /** Whether a violation counts for the usage: until its victims are chosen. After that an excess is a new one. */
 const isCurrent = ({ state, choosing }: Violation): boolean => state === 'open' || choosing > 0
 
-/**
- * Computes the state of a current violation, and saves it with the usage.
- * @param left the units for which victims are still to be chosen, if that was decided
- */
+/** Computes and saves the state of a current violation; `left` units still need victims, if decided. */
 function conclude(
   turn: Turn,
   constraint: Constraint,
@@ -284,10 +287,7 @@ function put(turn: Turn, violation: Violation, excess: number): void {
   turn.rows('violations').put(encodeKey([turn.key, id]), next)
 }
 
-/**
- * Records growth, replacing a `grew` entry at the end: the history of a violation that waits for an operator
- * must not grow with every claim. The log has each claim.
- */
+/** Records growth in one entry: the history of a violation must not grow with every claim. */
 function noteGrowth(turn: Turn, violation: Violation, units: number): Violation {
   return note(turn, without(violation, 'grew'), { what: 'grew', units })
 }

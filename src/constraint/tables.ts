@@ -1,4 +1,5 @@
 import type { Constraint } from '../app/index.ts'
+import type { Codec } from '../state/cells.ts'
 import type { TableShape } from '../state/table.ts'
 
 /**
@@ -12,10 +13,31 @@ import type { TableShape } from '../state/table.ts'
  *   hence.violations   judged key, id                      → a violation and its history
  *   hence.victims      judged key, violation, n            → a victim of it, numbered as they were chosen
  *   hence.holders      key, scope, identity of a request   → the claims it holds or asks for
- *   hence.inputs       partition, group of offsets         → the inputs of these requests, by offset
+ *   hence.inputs       partition, group of offsets         → the inputs of these requests, in their order
  */
 /** The usage of each key. The stored name is older than the word. */
-export const usage: TableShape = { name: 'hence.standings', parts: ['string'], indexes: {}, rowBytes: 120 }
+export const usage: TableShape = {
+  name: 'hence.standings',
+  parts: ['string'],
+  indexes: {},
+  rowBytes: () => 120,
+}
+
+/** The fields of a claim as a list, since there are very many: the names take longer to write than the values. */
+const claimText: Codec<unknown> = {
+  encode(row: unknown): string {
+    const { constraint, units, priority, at, confirmed, holder, scope, rank, order, served, exchanging } =
+      row as ClaimRow
+    const list = [constraint, units, priority, at, confirmed, holder, scope, rank, order]
+    return JSON.stringify(served || exchanging ? [...list, served, exchanging] : list)
+  },
+  decode(text: string): ClaimRow {
+    const [constraint, units, priority, at, confirmed, holder, scope, rank, order, served, exchanging] =
+      JSON.parse(text)
+    const row = { constraint, units, priority, at, confirmed, holder, scope, rank, order }
+    return { ...row, ...(served && { served }), ...(exchanging && { exchanging }) }
+  },
+}
 
 export const claims: TableShape = {
   name: 'hence.claims',
@@ -24,6 +46,8 @@ export const claims: TableShape = {
   // claims of a key from its first excess on: see `Usage.ordered`.
   indexes: { victims: ['constraint', 'confirmed', 'rank', 'order'] },
   isScoped: true,
+  text: claimText,
+  rowBytes: (row) => 100 + (row as ClaimRow).holder.length,
 }
 
 export const violations: TableShape = {
@@ -48,17 +72,23 @@ export const operatorTables: ReadonlyMap<string, TableShape> = new Map(
 
 /** Whether a collection holds rows that an app or an operator can read. */
 export function isReadable(collection: string): boolean {
-  if (!collection.startsWith('t:')) return false
-  return !collection.startsWith('t:hence.') || operatorTables.has(collection.slice(2))
+  let found = readable.get(collection)
+  if (found === undefined) {
+    const isOfApp = collection.startsWith('t:') && !collection.startsWith('t:hence.')
+    found = isOfApp || operatorTables.has(collection.slice(2))
+    readable.set(collection, found)
+  }
+  return found
 }
 
-export const holders: TableShape = { name: 'hence.holders', parts: ['string', 'string'], indexes: {} }
+/** The answers of `isReadable`, which is asked for every change. */
+const readable = new Map<string, boolean>()
 
 /** Consecutive claims that differ in keys and units alone: `constraint, strict, key, units, key, units …`. */
 type ClaimRun = [constraint: string, strict: 0 | 1, ...keysAndUnits: (string | number)[]]
 
 /** Short text for the holder of many claims. */
-export const holderText = {
+const holderText: Codec<unknown> = {
   encode(row: unknown): string {
     const lists: (ClaimRun | HeldClaim)[] = []
     for (const claim of (row as ClaimHolder).claims) {
@@ -88,11 +118,42 @@ export const holderText = {
   },
 }
 
+export const holders: TableShape = {
+  name: 'hence.holders',
+  parts: ['string', 'string'],
+  indexes: {},
+  text: holderText,
+  rowBytes(row) {
+    let bytes = 100
+    for (const { constraint, key, instead = [] } of (row as ClaimHolder).claims) {
+      bytes += 50 + constraint.length + key.length
+      for (const identity of instead) bytes += identity.length
+    }
+    return bytes
+  },
+}
+
 /**
  * The inputs of requests that hold claims, for their compensations: rows apart, since they never change, and
  * of several requests together, since the store compresses large values well.
  */
-const inputs: TableShape = { name: 'hence.inputs', parts: ['number'], indexes: {}, isCold: true }
+const inputs: TableShape = {
+  name: 'hence.inputs',
+  parts: ['number'],
+  indexes: {},
+  isCold: true,
+  rowBytes(row) {
+    let bytes = 0
+    for (const input of row as Inputs) bytes += 8 + (input?.length ?? 0)
+    return bytes
+  },
+}
+
+/** How many consecutive records of a partition keep their inputs in one row. */
+export const inputsPerRow = 32
+
+/** By the offset within the group, up to the last one; null for records that hold no claims. */
+export type Inputs = readonly (string | null)[]
 
 export const constraintTables = { usage, claims, waiters, violations, victims, holders, inputs }
 

@@ -77,10 +77,7 @@ export function save(turn: Turn, constraint: Constraint, saved: Usage): void {
   else rows.put(key, { ...usage, waived })
 }
 
-/**
- * A claim at this key; undefined if there is none, or if it counts no more because `settle` is about to
- * release it.
- */
+/** A claim at this key; undefined if there is none, or `settle` is about to release it. */
 export function claimOf(
   turn: Turn,
   { settling }: Usage,
@@ -96,7 +93,6 @@ export function isSettled({ confirmed, order, served }: ClaimRow, before: number
   return !confirmed && (served ?? Math.abs(order)) < before
 }
 
-/** Takes a claim away, and returns the usage without it. */
 export function take(turn: Turn, usage: Usage, name: string, identity: string, row: ClaimRow): Usage {
   turn.rows('claims').delete(encodeKey([turn.key, name, identity]))
   return plus(usage, row, -1)

@@ -13,10 +13,7 @@ const maxBytesByDefault = 1024 * 1024
 /** Room beside the texts of a row: numbers, times, the entries of its index. */
 const overheadBytes = 250
 
-/**
- * Puts a claim in line.
- * @returns the usage with it; undefined if the list has no room or there is none
- */
+/** Puts a claim in line; returns the usage with it, or undefined if there is no room or no list. */
 export function queue(
   turn: Turn,
   { name, waitingList }: Constraint,
@@ -48,10 +45,7 @@ export function isNext(turn: Turn, name: string, identities: readonly string[], 
   return identities.includes(first!.key[2] as string) && units <= (first!.value as WaiterRow).units
 }
 
-/**
- * Takes a claim out of the line, or some of its units.
- * @returns the usage without it; undefined if it does not wait
- */
+/** Takes a claim, or some units of it, out of the line; undefined if it does not wait. */
 export function leave(
   turn: Turn,
   name: string,
@@ -73,11 +67,7 @@ export function leave(
   return { ...usage, waiting: waiting - 1, waitingBytes: waitingBytes - row.bytes }
 }
 
-/**
- * Gives free units to the claims that wait, the first in line first. One that does not fit holds up the rest.
- * @param room how many units are free
- * @param grant records a claim
- */
+/** Gives `room` free units to the claims in line, in order. One that does not fit holds up the rest. */
 export function serve(
   turn: Turn,
   { name, waitingList }: Constraint,

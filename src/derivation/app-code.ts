@@ -24,10 +24,7 @@ import type { Derivation, Failure } from './step-result.ts'
 import { Transaction } from './transaction.ts'
 import { unknownVersion, upcast } from './upcast.ts'
 
-/**
- * Calls the code of the app for one derivation: with the guards of its realm on, on messages of the version
- * that the app knows, and undone by itself if it throws.
- */
+/** Calls the app's code for one derivation: with the guards of its realm on, and undone if it throws. */
 export class AppCode {
   readonly #context: DerivationContext
   readonly #recordContext: RecordContext
@@ -121,7 +118,6 @@ export class AppCode {
     return `Record ${kind === 'request' ? root : `${partition}:${offset}`}`
   }
 
-  /** @throws HenceError `unknown-message` (operator) */
   request(type: string, { rootPartition, rootOffset }: Root): Request {
     const { app } = this.#context.program
     const request = app.requests.get(type)
@@ -131,34 +127,21 @@ export class AppCode {
 
   /** The partition key of a request, as the app computes it from the input. */
   keyOf(request: Request, input: unknown): string {
-    const { deriving } = this.#context.program
-    deriving.active = true
-    const key = request.key(input)
-    checkPartitionKey(key, `request "${request.name}"`)
-    throwSlip(deriving, undefined)
-    deriving.active = false
-    return key
+    return this.#guarded(() => {
+      const key = request.key(input)
+      checkPartitionKey(key, `request "${request.name}"`)
+      return key
+    })
   }
 
   claimsOf(request: Request, input: unknown): readonly Claim[] {
     if (request.claims === undefined) return none
-    const { deriving } = this.#context.program
-    deriving.active = true
-    const claims = request.claims(input)
-    throwSlip(deriving, undefined)
-    deriving.active = false
-    return claims
+    return this.#guarded(() => request.claims!(input))
   }
 
   react(derivation: Derivation, reaction: Reaction, data: unknown, origin: Origin): void {
     const tx = this.#transaction(reaction.scope, derivation.key, this.facts(derivation), origin)
-    const { deriving } = this.#context.program
-    deriving.active = true
-    const result = reaction.react(tx, data)
-    tx.end()
-    assertSynchronous(result)
-    throwSlip(deriving, undefined)
-    deriving.active = false
+    this.#run(tx, () => reaction.react(tx, data))
     derivation.emissions = tx.emissions
     derivation.effects = tx.effects
   }
@@ -171,15 +154,11 @@ export class AppCode {
     gone: readonly SettledClaim[],
     origin: Origin,
   ): readonly Emission[] {
-    const { app, deriving } = this.#context.program
+    const { app } = this.#context.program
     const event = app.events.get(name)
     if (event === undefined) throw unknownMessage(app, this.sourceOf(derivation), 'an event', name)
     const tx = this.#transaction(event.scope, derivation.key, this.facts(derivation), origin)
-    deriving.active = true
-    tx.emitSettled(event, id, gone)
-    tx.end()
-    throwSlip(deriving, undefined)
-    deriving.active = false
+    this.#run(tx, () => tx.emitSettled(event, id, gone))
     return tx.emissions
   }
 
@@ -230,15 +209,10 @@ export class AppCode {
     cause: object,
     origin: Origin,
   ): Pick<Transaction, 'emissions' | 'effects'> {
-    const { deriving, realm } = this.#context.program
+    const { realm } = this.#context.program
     const facts = { ...this.facts(derivation), chain }
     const tx = this.#transaction(request.scope, derivation.key, facts, origin)
-    deriving.active = true
-    const result = request[hook]?.(tx, input, realm.seal(cause) as never)
-    tx.end()
-    assertSynchronous(result)
-    throwSlip(deriving, undefined)
-    deriving.active = false
+    this.#run(tx, () => request[hook]?.(tx, input, realm.seal(cause) as never))
     return tx
   }
 
@@ -250,22 +224,37 @@ export class AppCode {
     return new Transaction(this.#context, scope, key, facts, origin)
   }
 
+  /** Calls a function of the app that uses a transaction and returns nothing. */
+  #run(tx: Transaction, act: () => unknown): void {
+    this.#guarded(() => {
+      const result = act()
+      tx.end()
+      assertSynchronous(result)
+    })
+  }
+
+  /** Calls the app's code with the guards of its realm on. If it throws, `#failureOf` turns them off. */
+  #guarded<T>(act: () => T): T {
+    const { deriving } = this.#context.program
+    deriving.active = true
+    const result = act()
+    throwSlip(deriving, undefined)
+    deriving.active = false
+    return result
+  }
+
   #undo(mark: number): void {
     this.#recordContext.undo(mark)
     this.#context.timers.forgetNext()
   }
 
-  /**
-   * Turns the guards off, and returns why the app's code threw. Throws anything that is not the app's own
-   * fault.
-   */
+  /** Turns the guards off, and returns why the app's code threw. Throws what is not the app's own fault. */
   #failureOf(error: unknown): Failure {
     const { deriving } = this.#context.program
     const { active: isApps, slip } = deriving
     deriving.active = false
     this.#throwFault()
-    // Hence's own code runs with the guards off. An error of the app's code is the app's, whatever its
-    // advice.
+    // Hence's own code runs with the guards off. An error of the app's code is the app's, whatever advice.
     if (error instanceof HenceError && error.advice !== 'change' && !isApps) throw error
     if (isRejection(error)) return describe(rejectionNotReturned(error.reason, 'thrown'))
     // The slip comes first; the error may only be a consequence of it.
@@ -280,10 +269,7 @@ export class AppCode {
   }
 }
 
-/**
- * Throws a mistake that the app's code made without throwing, or after catching the error.
- * @param result the value that the derivation of a request returned
- */
+/** Throws a mistake that the app's code made without throwing, or after catching the error. */
 function throwSlip(deriving: Deriving, result: unknown): void {
   const { slip } = deriving
   if (slip === undefined) return

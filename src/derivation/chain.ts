@@ -39,6 +39,8 @@ export class Origin {
   }
 
   #nameAt(at: number): string {
+    // Most derivations send one message.
+    if (this.#names!.length === 1) return `0 ${this.#names![0]!()}`
     this.#counts ??= new Map()
     this.#counted ??= []
     for (let i = this.#counted.length; i <= at; i++) {

@@ -33,6 +33,8 @@ export class ClaimMessages {
   readonly #context: DerivationContext
   readonly #recordContext: RecordContext
   readonly #app: AppCode
+  /** The request that asked last: its verdict mostly comes in the same step. */
+  #asking: { readonly identity: string; readonly input: unknown } | undefined
 
   constructor(context: DerivationContext, recordContext: RecordContext, app: AppCode) {
     this.#context = context
@@ -65,6 +67,7 @@ export class ClaimMessages {
       setHolder(turn, scope, identity, { ...holder, state: 'asking' })
       ask(turn, scope, identity, claims[0]!)
       derivation.emissions = emissions
+      this.#asking = { identity, input }
       return undefined
     }
     const outcome = this.#app.decide(derivation, request, input, origin)
@@ -79,7 +82,6 @@ export class ClaimMessages {
   /**
    * Derives one system message.
    * @returns the decision about a request, if the message led to one
-   * @throws HenceError `unknown-message` (operator)
    */
   message(derivation: Derivation, data: unknown, origin: Origin): Decision | undefined {
     const emissions: Emission[] = []
@@ -167,7 +169,10 @@ export class ClaimMessages {
     const facts = { ...this.#app.facts(derivation), waited: true as const }
     let outcome: Outcome | undefined
     const decide = () => {
-      const input = this.#app.inputOf(request, version, inputOf(turn, holder), holder)
+      const input =
+        this.#asking?.identity === identity
+          ? this.#asking.input
+          : this.#app.inputOf(request, version, inputOf(turn, holder), holder)
       outcome = this.#app.decide(derivation, request, input, origin, facts)
     }
     const failure = this.#app.attempt(derivation, this.#recordContext.mark(), decide, true)

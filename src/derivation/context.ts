@@ -68,10 +68,7 @@ export interface RecordContext {
   readableChanges(mark: number): readonly StateChange[]
 }
 
-/**
- * Creates the record context of a state. Set the fields of the record before each record is derived.
- * @param isHere whether a partition key belongs to a partition
- */
+/** Creates the record context of a state. Set its fields before each record is derived. */
 export function recordContext(
   state: State,
   logId: string,
@@ -146,7 +143,6 @@ function sealedIn({ realm }: Program, table: TableState): Rows {
   }
 }
 
-/** @throws HenceError `unknown-definition` (change) */
 export function constraintNamed({ program: { app } }: DerivationContext, name: string): Constraint {
   const constraint = app.constraints.get(name)
   if (constraint !== undefined) return constraint

@@ -1,7 +1,7 @@
 import { correctionReactionName } from '../app/app.ts'
 import type { App, Correction, Outcome } from '../app/index.ts'
 import { type EffectRow, type Outbox, replacedError } from '../effect/outbox.ts'
-import { principalOf, requestIdOf } from '../identity.ts'
+import { senderOf } from '../identity.ts'
 import type { CorrectedEffect, CorrectionRecord } from '../log/record.ts'
 import { canonicalJson } from '../state/digest.ts'
 import type { Origin } from './chain.ts'
@@ -11,8 +11,7 @@ import { namedUuid } from './seed.ts'
 export function correctionFor({ identity, what }: CorrectionRecord['correction']): Correction {
   if (what.kind === 'outcome') {
     const { kind, type, input, before, after } = what
-    const sender = { requestId: requestIdOf(identity), principal: principalOf(identity) }
-    return { kind, ...sender, type, input, before: before as Outcome, after: after as Outcome }
+    return { kind, ...senderOf(identity), type, input, before: before as Outcome, after: after as Outcome }
   }
   if (what.kind === 'effect') {
     const { kind, id, type, after } = what
@@ -32,10 +31,7 @@ export function correctionFor({ identity, what }: CorrectionRecord['correction']
 /** An effect for which the promoted generation asks with another input. */
 export type ReplacedEffect = CorrectedEffect & { readonly after: string }
 
-/**
- * Whether this generation asks for what the promoted one asked for. A later generation may ask for something
- * else; then there is nothing to replace.
- */
+/** Whether this generation asks for what the promoted one did; a later one may ask for something else. */
 export function isAskedFor(outbox: Outbox, effect: CorrectedEffect): effect is ReplacedEffect {
   const { id, after } = effect
   if (after === undefined || isOfCorrection(effect)) return false
@@ -48,10 +44,7 @@ export function isOfCorrection({ before }: CorrectedEffect): boolean {
   return (before as EffectRow).correction === true
 }
 
-/**
- * Whether the first content is to be kept although this generation does not ask for what replaces it. If
- * nothing stood under the id, later code could use it for other content.
- */
+/** Whether the first content stays: with nothing under the id, later code could use it for other content. */
 export function mustStay(outbox: Outbox, effect: CorrectedEffect): boolean {
   const row = outbox.get(effect.id)
   const before = effect.before as EffectRow
@@ -85,10 +78,7 @@ export function keepFirstContent(
   else outbox.add(id, { ...row, state: 'dead', endedAt: time, tries: 0, error: replacedError })
 }
 
-/**
- * Asks for the new content of an effect under a new id.
- * @returns the id
- */
+/** Asks for the new content of an effect under a new id, and returns that. */
 export function askAgain(
   outbox: Outbox,
   { type, before, after }: ReplacedEffect,

@@ -49,8 +49,7 @@ export class CheckingDeriver {
       context.timers.forgetTaken()
       const failed = failedResult(record, recordContext, error)
       if (record.kind === 'request') return failed
-      // Only a request can fail as a whole. For example, a timer must go off, and a request waits for its
-      // verdict.
+      // Only a request can fail as a whole: a timer must go off, and a request waits for its verdict.
       const result = this.#deriver.derive(record)
       return { ...result, derivations: [...result.derivations, ...failed.derivations] }
     }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { ResultRecord } from '../log/record.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { encodeKey } from '../state/keys.ts'
+import { forgetRows, type Pieces } from '../state/pieces.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 
 /**
@@ -15,14 +16,11 @@ interface EarlyRow {
   /** Log time of the first, in milliseconds since 1970. */
   readonly at: number
   /** In the order of the log; the hash of the input in hexadecimal. */
-  readonly results: readonly (Pick<ResultRecord, 'done' | 'tries' | 'text'> & { readonly input: string })[]
+  readonly results: readonly (Pick<ResultRecord, 'done' | 'tries' | 'text'> &
+    Partial<Pick<ResultRecord, 'ms'>> & { readonly input: string })[]
 }
 
-/**
- * Names the input of an effect, whatever the order of its fields: the first 16 bytes of the SHA-256 of its
- * canonical JSON (RFC 8785), as a latin1 string.
- * @param input JSON text
- */
+/** The first 16 bytes of the SHA-256 of an input's canonical JSON (RFC 8785), as a latin1 string. */
 export function inputHash(input: string): string {
   const text = canonicalJson(JSON.parse(input))
   return createHash('sha256').update(text).digest().toString('latin1', 0, 16)
@@ -42,18 +40,21 @@ export class EarlyResults {
     return this.#isEmpty
   }
 
-  keep({ effect, input, done, tries, text }: ResultRecord, at: number): void {
+  keep({ effect, input, done, tries, ms, text }: ResultRecord, at: number): void {
     this.#isEmpty = false
     const key = encodeKey([effect])
     const row = (this.#rows.get(key) as EarlyRow | undefined) ?? { at, results: [] }
-    const result = { input: Buffer.from(input, 'latin1').toString('hex'), done, tries, text }
+    const result = {
+      input: Buffer.from(input, 'latin1').toString('hex'),
+      done,
+      tries,
+      ...(ms > 0 && { ms }),
+      text,
+    }
     this.#rows.put(key, { ...row, results: [...row.results, result] })
   }
 
-  /**
-   * Removes and returns the results of an effect, in the order of the log.
-   * @param input the input that it was asked for with, as JSON text
-   */
+  /** Removes and returns the results of an effect for the input that it was asked for with, in log order. */
   take(effect: string, input: string): ResultRecord[] {
     const key = encodeKey([effect])
     const row = this.isEmpty ? undefined : (this.#rows.get(key) as EarlyRow | undefined)
@@ -63,6 +64,7 @@ export class EarlyResults {
     const rest: EarlyRow['results'][number][] = []
     for (const each of row.results) {
       const result = {
+        ms: 0,
         ...each,
         kind: 'result',
         effect,
@@ -76,11 +78,8 @@ export class EarlyResults {
     return taken
   }
 
-  /** Forgets results from before a time, at most `limit` effects' at once. */
-  forget(before: number, limit: number): void {
-    if (this.isEmpty) return
-    for (const { key } of this.#rows.scan({ index: 'byAt', to: [before], limit })) {
-      this.#rows.delete(encodeKey(key))
-    }
+  /** Forgets results from before a time, of at most `limit` effects. */
+  *forget(before: number, limit: number): Pieces {
+    if (!this.isEmpty) yield* forgetRows(this.#rows, { index: 'byAt', to: [before] }, limit)
   }
 }

@@ -96,10 +96,7 @@ interface Subject {
   readonly violation?: string | null
 }
 
-/**
- * The origin of a message that a derivation emits.
- * @throws HenceError `chain-too-deep` (change)
- */
+/** The origin of a message that a derivation emits. */
 export function childOf(parent: Origin, type: string, seed: () => string): Origin {
   if (parent.depth >= chainDepthMax) throw tooDeep(`The event "${type}"`, parent)
   return new Origin(parent.depth + 1, seed)

@@ -111,10 +111,7 @@ function outcomeOf(refusal: string | undefined): { readonly outcome: Outcome } {
   return { outcome: { status: 'rejected', reason: refusal } }
 }
 
-/**
- * @param names all members that an input may have
- * @param problem returns what is wrong with an input; undefined if nothing is
- */
+/** @param problem returns what is wrong with an input; undefined if nothing is */
 function schema<Input>(
   names: readonly (keyof Input & string)[],
   problem: (value: Record<string, unknown>) => string | undefined,

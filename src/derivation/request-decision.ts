@@ -10,10 +10,7 @@ import { operatorRequests } from './operator.ts'
 import type { Derivation } from './step-result.ts'
 import { unknownVersion } from './upcast.ts'
 
-/**
- * `moved`: by this code the request belongs to another partition. `parked`: its key waits for another
- * request. Undefined: it waits for its claims.
- */
+/** `moved`: to another partition, by this code. `parked`: its key waits. Undefined: its claims wait. */
 type NextStep = Outcome | 'moved' | 'parked' | undefined
 
 /** Decides requests, those of the app and those of operators. */

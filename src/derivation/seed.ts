@@ -69,5 +69,5 @@ export function eventId(parent: string, type: string, key: string | number): str
 }
 
 function digest16(text: string): string {
-  return hash('sha256', Buffer.from(text, 'latin1'), 'buffer').toString('latin1', 0, 16)
+  return hash('sha256', Buffer.from(text, 'latin1'), 'binary').slice(0, 16)
 }

@@ -6,29 +6,25 @@ import type { Chain, Emission } from './chain.ts'
 /** The result of deriving one record of the log. */
 export interface StepResult {
   /** In order: timers that the record's time set off, the record, and the events that stayed in its partition. */
-  readonly derivations: Derivation[]
+  derivations: readonly Derivation[]
   /** Events for other partitions, in the order of emission. */
-  readonly outgoing: Emission[]
+  outgoing: readonly Emission[]
   /** Requests that were decided or, without an outcome, wait for their claims. */
-  readonly decisions: Decision[]
+  decisions: readonly Decision[]
   /** Messages that were parked because their keys wait, and those that were released. */
-  readonly parked: { readonly chain: Chain; readonly isReleased: boolean }[]
+  parked: readonly { readonly chain: Chain; readonly isReleased: boolean }[]
   /** Records that by this code belong to another partition; they were not derived. */
-  readonly moved: { readonly record: RequestRecord | ResultRecord; readonly key: string }[]
+  moved: readonly { readonly record: RequestRecord | ResultRecord; readonly key: string }[]
 }
 
 /** One derivation under one partition key. */
 export interface Derivation {
   readonly kind: 'request' | 'event' | 'timer' | 'result' | 'correction'
-  /** The type of the request or event. */
   readonly type: string
   /** The partition key; empty if the input of a request gives none. */
   key: string
   chain: Chain
-  /**
-   * Its `tx.now`, in milliseconds since 1970: the log time of its message, which may have been parked since
-   * then.
-   */
+  /** Its `tx.now`, in milliseconds since 1970: the log time of its message, which may have been parked. */
   at: number
   /** The changes of rows; one entry for each key, however often it changed. */
   changes: readonly StateChange[]

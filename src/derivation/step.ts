@@ -28,14 +28,11 @@ import { inputHash } from './early-results.ts'
 import { hexOf } from './host-turn.ts'
 import { RequestDecider } from './request-decision.ts'
 import { correctionSeed, eventId, requestSeed } from './seed.ts'
-import type { Derivation, StepResult } from './step-result.ts'
+import type { Decision, Derivation, StepResult } from './step-result.ts'
 import type { Timer, TimerName } from './timers.ts'
 import { type Parked, resumeMessage } from './waiting-keys.ts'
 
-/**
- * How many events may follow in one step from the record or from one timer: a bound for chains that fan out
- * without end.
- */
+/** How many events may follow in one step from the record or a timer: a bound for endless chains. */
 const eventsPerRootMax = 100_000
 
 /** How many parked messages are released in one step. */
@@ -77,10 +74,7 @@ export class Deriver {
   /** Effects that were asked for, if there are early results. */
   #asked: { readonly id: string; readonly at: number }[] = []
 
-  /**
-   * @param recordContext describes the record that `derive` is called with; one object, updated for each
-   * record
-   */
+  /** @param recordContext of the record that `derive` is called with: one object, updated each time */
   constructor(context: DerivationContext, recordContext: RecordContext) {
     this.context = context
     this.recordContext = recordContext
@@ -161,9 +155,9 @@ export class Deriver {
     })
     if (outcome === 'moved' || outcome === 'parked') {
       // The request is derived later, so it leaves no trace here.
-      this.#result.derivations.pop()
+      this.#result.derivations = this.#result.derivations.slice(0, -1)
       if (outcome === 'moved') {
-        this.#result.moved.push({ record, key: derivation.key })
+        this.#result.moved = added(this.#result.moved, { record, key: derivation.key })
         return
       }
       const { version, input, output } = record
@@ -174,7 +168,18 @@ export class Deriver {
     else if (outcome === undefined) {
       this.#asking = { key: derivation.key, scope: this.#app.request(type, chain).scope, identity }
     }
-    this.#result.decisions.push({ chain, outcome })
+    this.#decided({ chain, outcome })
+  }
+
+  /** A request may begin to wait and be decided in one step: then only the latter counts. */
+  #decided(decision: Decision): void {
+    const { decisions } = this.#result
+    const { rootPartition, rootOffset } = decision.chain
+    const before = decisions.findIndex(
+      ({ chain }) => chain.rootOffset === rootOffset && chain.rootPartition === rootPartition,
+    )
+    if (before < 0) this.#result.decisions = added(decisions, decision)
+    else this.#result.decisions = decisions.with(before, decision)
   }
 
   #event(record: EventRecord): void {
@@ -208,7 +213,8 @@ export class Deriver {
     const { time } = this.recordContext
     const row = outbox.get(record.effect)
     if (row === undefined || inputHash(row.input) !== record.input) earlyResults.keep(record, time)
-    else if (!this.recordContext.isHere(row.key)) this.#result.moved.push({ record, key: row.key })
+    else if (!this.recordContext.isHere(row.key))
+      this.#result.moved = added(this.#result.moved, { record, key: row.key })
     else {
       this.#endEffect(record, time, true)
       this.#deriveStaying()
@@ -216,9 +222,11 @@ export class Deriver {
   }
 
   /** @param canWait whether the reaction is parked if its key waits */
-  #endEffect({ effect: id, done, tries, text }: ResultRecord, at: number, canWait: boolean): void {
+  #endEffect({ effect: id, done, tries, ms, text }: ResultRecord, at: number, canWait: boolean): void {
     const { outbox, program } = this.context
-    const end: EffectEnd = done ? { done, tries, result: JSON.parse(text) } : { done, tries, error: text }
+    const end: EffectEnd = done
+      ? { done, tries, ms, result: JSON.parse(text) }
+      : { done, tries, ms, error: text }
     const row = outbox.end(id, end, at)
     if (row === undefined) return
     const { type, scope, key, depth, input, redrives = 0 } = row
@@ -249,8 +257,7 @@ export class Deriver {
     const reaction = program.app.reactions.get(effectReactionName(scope, type, part))
     this.#attempt(derivation, () => {
       if (reaction === undefined) return
-      // Parsed and not sealed: the limits of values are for what derivations make, and this is in the log
-      // already.
+      // Parsed and not sealed: limits of values are for what derivations make; this is in the log already.
       const ending = done ? `"result":${text}` : `"error":${JSON.stringify(text)}`
       const data = program.realm.parseFrozen(`{"id":${JSON.stringify(id)},"input":${input},${ending}}`)
       const origin = new Origin(depth + 1, () => `${part} ${id} ${redrives}`)
@@ -279,8 +286,7 @@ export class Deriver {
     const { logId } = this.recordContext
     const origin = new Origin(0, () => correctionSeed(logId, promotion, n))
     const derivation = this.#begin('correction', what.kind, key, chain, at)
-    // An earlier promotion has already corrected this outcome, or asked for this effect, so the app is not
-    // asked again.
+    // An earlier promotion has corrected this outcome, or asked for this effect: the app is not asked.
     if (what.kind === 'outcome' ? what.kept : what.kind === 'effect' && isOfCorrection(what)) return
     const reaction = program.app.reactions.get(correctionReactionName(scope))
     this.#attempt(derivation, () => {
@@ -316,7 +322,7 @@ export class Deriver {
       this.#ended.push({ key, origin, chain: chainOf(message) })
     }
     waiting.park(key, message)
-    this.#result.parked.push({ chain: chainOf(message), isReleased: false })
+    this.#result.parked = added(this.#result.parked, { chain: chainOf(message), isReleased: false })
   }
 
   /** A request that waited for verdicts has ended, or what is parked for its key goes on being released. */
@@ -342,7 +348,14 @@ export class Deriver {
       }
       if (this.#released >= releasedMax) {
         const resume = new Origin(0, () => eventId(origin.seed, resumeMessage, 0))
-        this.#result.outgoing.push({ type: resumeMessage, version: 1, key, data: {}, origin: resume, chain })
+        this.#result.outgoing = added(this.#result.outgoing, {
+          type: resumeMessage,
+          version: 1,
+          key,
+          data: {},
+          origin: resume,
+          chain,
+        })
         return
       }
       this.#released++
@@ -351,7 +364,7 @@ export class Deriver {
         this.#timer(timer)
       } else {
         waiting.shift(key, row, message!)
-        this.#result.parked.push({ chain: chainOf(message!), isReleased: true })
+        this.#result.parked = added(this.#result.parked, { chain: chainOf(message!), isReleased: true })
         this.#deriveParked(key, message!)
       }
       this.#derivePart()
@@ -378,12 +391,12 @@ export class Deriver {
       key,
       chain,
       at,
-      changes: [],
-      emissions: [],
-      effects: [],
+      changes: none,
+      emissions: none,
+      effects: none,
       failure: undefined,
     }
-    this.#result.derivations.push(derivation)
+    this.#result.derivations = added(this.#result.derivations, derivation)
     return derivation
   }
 
@@ -393,8 +406,8 @@ export class Deriver {
     const failure = this.#app.attempt(derivation, start, act)
     if (failure !== undefined) {
       derivation.failure = failure
-      derivation.emissions = []
-      derivation.effects = []
+      derivation.emissions = none
+      derivation.effects = none
     }
     derivation.changes = this.recordContext.readableChanges(start)
     const { key, type, at } = derivation
@@ -403,7 +416,7 @@ export class Deriver {
     }
     for (const emission of derivation.emissions) {
       if (emission.isLater || !this.recordContext.isHere(emission.key)) {
-        this.#result.outgoing.push(emission)
+        this.#result.outgoing = added(this.#result.outgoing, emission)
         continue
       }
       this.#staying.push(emission)
@@ -467,7 +480,7 @@ export class Deriver {
     if (isSystemMessage(type)) {
       const decision = this.#claims.message(derivation, data, origin)
       if (decision === undefined) return
-      this.#result.decisions.push(decision)
+      this.#decided(decision)
       this.#end({ key: derivation.key, origin, chain: decision.chain })
       return
     }
@@ -491,7 +504,16 @@ interface Ended {
 type Message = Omit<Extract<Parked, { kind: 'event' }>, 'kind'> & { readonly key: string }
 
 function emptyResult(): StepResult {
-  return { derivations: [], outgoing: [], decisions: [], parked: [], moved: [] }
+  return { derivations: none, outgoing: none, decisions: none, parked: none, moved: none }
+}
+
+const none: readonly never[] = []
+
+/** Adds to a list that began as `none`. Most steps make one of a kind; a list that grows takes room for 17. */
+function added<T>(list: readonly T[], item: T): readonly T[] {
+  if (list.length === 0) return [item]
+  ;(list as T[]).push(item)
+  return list
 }
 
 /** The seed of what follows from a parked message, the same in every generation. */

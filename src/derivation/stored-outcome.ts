@@ -24,10 +24,14 @@ export function fingerprintOf({ type, input }: { readonly type: string; readonly
   return hash('sha256', `${type} ${input}`, 'base64').slice(0, 16)
 }
 
-/** The part of a stored outcome that comes from the request itself. */
-export function sentIn(request: RequestRecord): Pick<StoredOutcome, 'fingerprint' | 'inReplyTo'> {
+/** The outcome of a request as it is stored; without spreads, since there is one for every request. */
+export function outcomeOf(
+  request: RequestRecord,
+  { partition, offset, outcome }: DecidedOutcome,
+): StoredOutcome {
   const { inReplyTo } = request
-  return { fingerprint: fingerprintOf(request), ...(inReplyTo !== undefined && { inReplyTo }) }
+  const stored = { partition, offset, fingerprint: fingerprintOf(request), outcome }
+  return inReplyTo === undefined ? stored : { ...stored, inReplyTo }
 }
 
 /** The outcome that the code of this generation derived, whichever clients get. */

@@ -3,10 +3,7 @@ import { encodeKey } from '../state/keys.ts'
 import type { TableRow, TableShape, TableState } from '../state/table.ts'
 import type { Chain } from './chain.ts'
 
-/**
- * The table of timers that have not gone off: by partition key, scope, event, and the key that the app gave
- * the timer.
- */
+/** The timers that have not gone off: by partition key, scope, event, and the key that the app gave. */
 export const timers: TableShape = {
   name: 'hence.timers',
   parts: ['string', 'string', 'string'],
@@ -26,10 +23,7 @@ export interface Timer extends Chain {
   readonly depth: number
 }
 
-/**
- * Stands for the partition of a timer that came due while its key waited: it is in its table, and not due
- * again.
- */
+/** Stands for the partition of a timer that came due while its key waited: it is not due again. */
 const parkedPartition = -1
 
 /** The key of a timer: partition key, scope, event, and the key that the app gave it. */
@@ -132,10 +126,7 @@ export class Timers {
     this.#from.delete(`${parkedPartition} ${key}`)
   }
 
-  /**
-   * The next timer of one key, parked or not.
-   * @param until when it goes off at the latest, in milliseconds since 1970; undefined: before `now`
-   */
+  /** The next timer of one key, parked or not, that goes off by a time; undefined: before `now`. */
   nextOf(
     partition: number,
     key: string,
@@ -160,13 +151,8 @@ export class Timers {
   }
 
   #first(partition: number) {
-    const [first] = this.#rows.scan({
-      index: 'due',
-      prefix: [partition],
-      from: this.#from.get(`${partition}`),
-      limit: 1,
-    })
-    return first
+    const query = { index: 'due', prefix: [partition], from: this.#from.get(`${partition}`), limit: 1 }
+    return this.#rows.scan(query)[0]
   }
 
   /** Call this when setting or cancelling timers was undone. */

@@ -273,10 +273,7 @@ export class Transaction implements Tx {
     }
   }
 
-  /**
-   * The app may catch the error and go on, but its result would not follow from the tables; so the error is
-   * kept.
-   */
+  /** The app may catch the error and go on, though its result would not follow from the tables. */
   #faulty(error: unknown): unknown {
     if (error instanceof HenceError && error.advice !== 'change') this.#context.program.deriving.fault = error
     return error

@@ -12,8 +12,6 @@ import type { DerivationContext } from './context.ts'
  *
  * @param text JSON of what the schema of that version returned
  * @param where names the record that the message comes from, for errors
- * @throws HenceError `unknown-version` (operator) for a version that is newer than the definition's, and what
- *   the app throws
  */
 export function upcast(
   { program: { realm, deriving }, checked }: Pick<DerivationContext, 'program' | 'checked'>,
@@ -39,10 +37,7 @@ export function upcast(
   return value
 }
 
-/**
- * A version that the code does not know yet is not a failure of the derivation: going on would lose the
- * message.
- */
+/** A version that the code does not know yet fails no derivation: going on would lose the message. */
 export function unknownVersion(
   where: string,
   what: 'a request' | 'an event',

@@ -173,7 +173,6 @@ export class WaitingKeys {
     return first === next ? undefined : (this.#parked.get(keyOf(key, first)) as Parked)
   }
 
-  /** Removes the first message of a key. */
   shift(key: string, row: WaitingKey, message: Parked): void {
     const { first, aheadFirst } = row
     const bytes = row.bytes - bytesOf(message)

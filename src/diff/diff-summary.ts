@@ -54,10 +54,7 @@ const partOf: Readonly<Record<Difference['kind'], DiffPart>> = {
   timer: 'timers',
 }
 
-/**
- * A bound, because an app may make up reasons of rejections at run time. All other groups are bounded by its
- * definitions.
- */
+/** A bound, because an app may make up reasons of rejections. Its definitions bound all other groups. */
 const outcomeGroupsMax = 100
 
 export interface SummaryOptions {
@@ -122,7 +119,6 @@ interface OpenGroup extends DiffGroup {
   added: number
   removed: number
   changed: number
-  /** Of effects. */
   delivered?: number
   readonly samples: Difference[]
 }

@@ -8,6 +8,7 @@ import fc from 'fast-check'
 import { differences, summarise } from '../../test/differences.ts'
 import { type App, app, effect, type Outcome, scopes } from '../app/index.ts'
 import type { KeyPart } from '../app/table.ts'
+import { claims } from '../constraint/tables.ts'
 import { encodeStoredOutcome } from '../derivation/stored-outcome.ts'
 import { identityOf } from '../identity.ts'
 import { canonicalJson } from '../state/digest.ts'
@@ -207,7 +208,8 @@ async function stored(model: Model, options: { shuffled: boolean }): Promise<Sto
           if (typeof row[field] === 'string') row[field] = JSON.stringify(reversed(JSON.parse(row[field])))
         }
       }
-      const text = collection === 'decided' ? encodeStoredOutcome(row as never) : JSON.stringify(row)
+      const { encode } = (collection === 't:hence.claims' && claims.text) || { encode: JSON.stringify }
+      const text = collection === 'decided' ? encodeStoredOutcome(row as never) : encode(row)
       return [keyOf(collection, parts), text] as const
     })
     await store.write([[collection, written]])

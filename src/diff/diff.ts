@@ -1,6 +1,6 @@
 import type { App, Table } from '../app/index.ts'
 import { decodeStoredOutcome, derivedOutcome } from '../derivation/stored-outcome.ts'
-import { principalOf, requestIdOf } from '../identity.ts'
+import { senderOf } from '../identity.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { Difference } from './difference.ts'
@@ -21,8 +21,6 @@ export function comparedCollections(app: App): string[] {
  * Each store is read once, in order; one pair of entries is in memory at a time. The stores must not change
  * meanwhile: finish or leave the iteration before control returns to the event loop, or pass views. Now and
  * then it yields `undefined`, where the caller may let others work.
- *
- * @throws HenceError `state-unreadable` (operator)
  */
 export function* comparison(before: ComparedSide, after: ComparedSide): Generator<Difference | undefined> {
   const names = new Set([...before.app.tables.keys(), ...after.app.tables.keys()])
@@ -42,8 +40,7 @@ function* tableDifferences(
     yield* rowDifferences(old, before.store.range(`t:${name}`), after.store.range(`t:${name}`))
     return
   }
-  // With another scope or other kinds of key parts a key means something else: all old rows are removed, all
-  // new ones added.
+  // With another scope or other kinds of key parts all old rows are removed, and all new ones added.
   if (old) yield* rowDifferences(old, before.store.range(`t:${name}`), [])
   if (fresh) yield* rowDifferences(fresh, [], after.store.range(`t:${name}`))
 }
@@ -91,8 +88,7 @@ function* outcomeDifferences(before: ComparedSide, after: ComparedSide): Generat
     if (canonicalJson(old ?? null) === canonicalJson(fresh ?? null)) continue
     yield {
       kind: 'outcome',
-      requestId: requestIdOf(identity),
-      principal: principalOf(identity),
+      ...senderOf(identity),
       partition,
       offset,
       ...(old && { before: old }),

@@ -13,10 +13,10 @@ import {
 } from '../constraint/tables.ts'
 import { type Timer, timers } from '../derivation/timers.ts'
 import { type EffectRow, effects } from '../effect/outbox.ts'
-import { principalOf, requestIdOf } from '../identity.ts'
+import { senderOf } from '../identity.ts'
 import { canonicalJson } from '../state/digest.ts'
 import { decodeKey } from '../state/keys.ts'
-import type { TableShape } from '../state/table.ts'
+import { storedRow, type TableShape } from '../state/table.ts'
 import type { BeforeAfter, ComparedClaim, ComparedEffect, Difference, UsageDifference } from './difference.ts'
 import { type ComparedSide, unequalEntries } from './merge.ts'
 
@@ -47,7 +47,7 @@ function systemTable<Row, Shown>(
   const kinds = ['string', ...shape.parts] as const
   const collection = `t:${shape.name}`
   const read = (app: App, parts: readonly string[], text: string | undefined) =>
-    text === undefined ? absent(app, parts) : shown(JSON.parse(text) as Row, app, parts)
+    text === undefined ? absent(app, parts) : shown(storedRow(shape, text) as Row, app, parts)
   const essence = (side: Shown | undefined) => (side === undefined ? '' : canonicalJson(compared(side)))
   return {
     shape,
@@ -79,15 +79,7 @@ interface DeliveredEffect {
 const comparedEffects = systemTable<EffectRow, DeliveredEffect>(
   effects,
   ({ type, input, scope, key, identity, at, state }) => ({
-    effect: {
-      type,
-      input: JSON.parse(input),
-      scope,
-      key,
-      requestId: requestIdOf(identity),
-      principal: principalOf(identity),
-      at,
-    },
+    effect: { type, input: JSON.parse(input), scope, key, ...senderOf(identity), at },
     delivery: state,
   }),
   ([id], { before, after }) => ({
@@ -102,14 +94,7 @@ const comparedEffects = systemTable<EffectRow, DeliveredEffect>(
 const claimDifference = (
   [key, constraint, identity]: readonly string[],
   sides: BeforeAfter<ComparedClaim>,
-): Difference => ({
-  kind: 'claim',
-  constraint: constraint!,
-  key: key!,
-  requestId: requestIdOf(identity!),
-  principal: principalOf(identity!),
-  ...sides,
-})
+): Difference => ({ kind: 'claim', constraint: constraint!, key: key!, ...senderOf(identity!), ...sides })
 
 const comparedClaims = systemTable<ClaimRow, ComparedClaim>(
   claims,

@@ -29,7 +29,6 @@ export class Connections {
   readonly #agents: { readonly 'http:': http.Agent; readonly 'https:': http.Agent }
   readonly #checks: boolean
 
-  /** @throws HenceError `option-invalid` (change) */
   constructor({ allowAddresses, lookup = dns.lookup, ca, agent }: ConnectionOptions) {
     if (agent && (allowAddresses ?? ca ?? (lookup === dns.lookup ? undefined : lookup)) !== undefined) {
       throw invalid('`agent` makes its own connections: give it without `allowAddresses`, `lookup` and `ca`')
@@ -44,10 +43,7 @@ export class Connections {
     }
   }
 
-  /**
-   * Checks an address that is written as numbers; names are checked when they are looked up.
-   * @throws HenceError `address-not-allowed` (change)
-   */
+  /** Checks an address that is written as numbers; names are checked when they are looked up. */
   check({ hostname }: URL): void {
     const address = hostname.replace(/^\[|\]$/g, '')
     if (this.#checks && isIP(address) !== 0 && !this.#mayReach(address)) throw notAllowed(hostname)
@@ -138,7 +134,7 @@ function rangesOf(texts: readonly string[]): BlockList {
 const notAllowed = (host: string) =>
   changeError(
     'address-not-allowed',
-    `The address of ${host} is not public, so nothing was sent there. If it is meant, allow it ` +
+    `The address of ${host} is not public, so nothing was sent there. If you intend that, allow it ` +
       `(\`allowAddresses\`).`,
   )
 

@@ -39,7 +39,7 @@ test('fifty thousand effects that are given up make one alarm with their number'
 test('those that were not reported yet are reported when the engine stops', () => {
   const alarms: string[] = []
   const dead = new DeadLetters('email', { clock: new HandClock(), report: ({ code }) => alarms.push(code) })
-  dead.add('one', { done: false, tries: 1, error: 'no' })
+  dead.add('one', { tries: 1, error: 'no' })
   dead.report()
   dead.report()
   assert.deepEqual(alarms, ['effect-dead'])

@@ -1,6 +1,7 @@
 import { type Clock, setAlarm } from '../clock.ts'
+import { unended } from '../failure.ts'
+import { counted } from '../plain-text.ts'
 import type { Reporter } from '../report.ts'
-import type { EffectEnd } from './outbox.ts'
 
 /** Effects that are given up together are reported together: once none has followed for so long. */
 const quietMs = 1_000
@@ -25,7 +26,7 @@ export class DeadLetters {
     this.#host = host
   }
 
-  add(id: string, { tries, error }: EffectEnd & { readonly done: false }): void {
+  add(id: string, { tries, error }: { readonly tries: number; readonly error: string }): void {
     this.#lastAt = this.#host.clock.now()
     if (this.#count++ === 0) this.#firstAt = this.#lastAt
     this.#last = { id, tries, error }
@@ -38,7 +39,7 @@ export class DeadLetters {
     this.#cancel = undefined
     if (this.#count === 0) return
     const { id, tries, error } = this.#last
-    const tried = `after ${tries} ${tries === 1 ? 'try' : 'tries'}: ${error.replace(/\.$/, '')}. Mend the cause, then send`
+    const tried = `after ${counted(tries, 'try', 'tries')}: ${unended(error)}. Mend the cause, then send`
     this.#host.report({
       level: 'alarm',
       code: 'effect-dead',

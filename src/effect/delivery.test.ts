@@ -169,9 +169,12 @@ test('a try that fails is made again, later each time, by half at least of a del
     assert.equal(charges.last.id, id)
   }
   assert.deepEqual(delays, [50, 150, 400, 400, 750, 1_000])
+  // Of the last try alone.
+  clock.pass(1_234)
   charges.last.done({ paid: true })
   await settle()
-  assert.equal((await engine.effects.get(id))!.tries, 7)
+  const { tries, ms } = (await engine.effects.get(id))!
+  assert.deepEqual([tries, ms], [7, 1_234])
   await close()
 })
 

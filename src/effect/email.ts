@@ -40,10 +40,7 @@ export type EmailOptions = {
     }
 )
 
-/**
- * A server silent for this long is gone. Shorter than a try's limit, so that no e-mail is sent after its try
- * has failed.
- */
+/** A server silent for this long is gone. Shorter than a try's limit: no e-mail is sent after its try. */
 const silentMsMax = 20_000
 const connectMsMax = 10_000
 

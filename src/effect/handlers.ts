@@ -6,10 +6,7 @@ export interface Call<Input = unknown> {
   /** The name of the effect. */
   readonly type: string
   readonly input: Frozen<Input>
-  /**
-   * The effect's id, the same for every try, also after a crash. Pass it to the receiver as the idempotency
-   * key.
-   */
+  /** The effect's id, the same for every try, also after a crash: the receiver's idempotency key. */
   readonly id: string
   /** 1 for the first try. Tries are remembered across restarts, unless the derived state was lost. */
   readonly attempt: number
@@ -109,10 +106,7 @@ const least: Required<Omit<DeliveryOptions, 'order'>> = {
   idsKeptMs: 0,
 }
 
-/**
- * The options of a delivery, with the defaults.
- * @throws HenceError `option-invalid` (change)
- */
+/** The options of a delivery, with the defaults. */
 export function deliveryOptionsOf(effect: string, given: DeliveryOptions): Required<DeliveryOptions> {
   const options = { ...defaults, ...given }
   if (options.order !== 'none' && options.order !== 'key') {

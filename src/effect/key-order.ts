@@ -6,10 +6,7 @@ interface AskedEffect {
   readonly at: number
 }
 
-/**
- * The effects of one type, by key and in the order in which they were asked for. Only the first of a key is
- * tried.
- */
+/** The effects of one type, by key, in the order in which they were asked for. A key's first is tried. */
 export class KeyOrder {
   readonly #place: (id: string) => readonly [offset: number, nth: number]
   readonly #lines = new Map<string, AskedEffect[]>()

@@ -1,5 +1,6 @@
-import { principalOf, requestIdOf } from '../identity.ts'
+import { senderOf } from '../identity.ts'
 import { encodeKey } from '../state/keys.ts'
+import { forgetRows, type Pieces } from '../state/pieces.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 
 /** Effects that derivations asked for: `hence.effects`, by id. */
@@ -28,8 +29,9 @@ export interface EffectRow {
   readonly state: 'pending' | 'done' | 'dead'
   /** Log time at which a derivation asked for it, in milliseconds since 1970. */
   readonly at: number
-  /** The scope and partition key of that derivation. */
+  /** The scope of that derivation. */
   readonly scope: string
+  /** The partition key of the derivation that asked for it. */
   readonly key: string
   /** The request that it follows from. */
   readonly identity: string
@@ -41,6 +43,8 @@ export interface EffectRow {
   readonly endedAt?: number
   /** How often it was tried until then. */
   readonly tries?: number
+  /** How long the last of them took, in milliseconds, 65,535 at most; left out if that is not known. */
+  readonly ms?: number
   /** The handler's return value, as JSON text. */
   readonly result?: string
   /** Why it was given up. */
@@ -53,23 +57,17 @@ export interface EffectRow {
 }
 
 /** An effect as operators see it. */
-export interface EffectState {
+export interface EffectState
+  extends Pick<
+    EffectRow,
+    'type' | 'state' | 'key' | 'at' | 'endedAt' | 'tries' | 'ms' | 'error' | 'redrives'
+  > {
   readonly id: string
-  readonly type: string
   readonly input: unknown
-  readonly state: EffectRow['state']
   /** The request that it follows from. */
   readonly requestId: string
   readonly principal: string
-  /** The partition key of the derivation that asked for it. */
-  readonly key: string
-  /** In milliseconds since 1970, log time. */
-  readonly at: number
-  readonly endedAt?: number
-  readonly tries?: number
   readonly result?: unknown
-  readonly error?: string
-  readonly redrives?: number
 }
 
 /** A query of effects in one state, of one type or all. */
@@ -86,18 +84,18 @@ export interface EffectsQuery {
 }
 
 export function effectState(id: string, row: EffectRow): EffectState {
-  const { type, input, state, identity, key, at, endedAt, tries, result, error, redrives } = row
+  const { type, input, state, identity, key, at, endedAt, tries, ms, result, error, redrives } = row
   return {
     id,
     type,
     input: JSON.parse(input),
     state,
-    requestId: requestIdOf(identity),
-    principal: principalOf(identity),
+    ...senderOf(identity),
     key,
     at,
     ...(endedAt !== undefined && { endedAt }),
     ...(tries !== undefined && { tries }),
+    ...(ms !== undefined && { ms }),
     ...(result !== undefined && { result: JSON.parse(result) }),
     ...(error !== undefined && { error }),
     ...(redrives !== undefined && { redrives }),
@@ -105,9 +103,11 @@ export function effectState(id: string, row: EffectRow): EffectState {
 }
 
 /** How delivery ended; it arrives as a record of the log. */
-export type EffectEnd =
-  | { readonly done: true; readonly tries: number; readonly result: unknown }
-  | { readonly done: false; readonly tries: number; readonly error: string }
+export type EffectEnd = {
+  readonly tries: number
+  /** How long the last try took; 0 if that is not known. */
+  readonly ms: number
+} & ({ readonly done: true; readonly result: unknown } | { readonly done: false; readonly error: string })
 
 export class Outbox {
   readonly #rows: TableState
@@ -128,10 +128,12 @@ export class Outbox {
   end(id: string, end: EffectEnd, now: number): EffectRow | undefined {
     const row = this.get(id)
     if (row === undefined || row.state === 'done' || (row.state === 'dead' && !end.done)) return undefined
-    const { error: _, ...rest } = row
+    const { error: _e, ms: _m, ...rest } = row
+    const { tries, ms } = end
+    const common = { ...rest, endedAt: now, tries, ...(ms > 0 && { ms }) }
     const ended: EffectRow = end.done
-      ? { ...rest, state: 'done', endedAt: now, tries: end.tries, result: JSON.stringify(end.result) }
-      : { ...rest, state: 'dead', endedAt: now, tries: end.tries, error: end.error }
+      ? { ...common, state: 'done', result: JSON.stringify(end.result) }
+      : { ...common, state: 'dead', error: end.error }
     this.add(id, ended)
     return ended
   }
@@ -178,10 +180,8 @@ export class Outbox {
   }
 
   /** Deletes effects that are done and were asked for before a time. */
-  forget(types: Iterable<string>, before: number, limit: number): void {
-    for (const type of types) {
-      const old = this.#rows.scan({ index: 'byState', prefix: ['done', type], to: [before], limit })
-      for (const { key } of old) this.#rows.delete(encodeKey([key[0]!]))
-    }
+  *forget(types: Iterable<string>, before: number, limit: number): Pieces {
+    for (const type of types)
+      yield* forgetRows(this.#rows, { index: 'byState', prefix: ['done', type], to: [before] }, limit)
   }
 }

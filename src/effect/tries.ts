@@ -2,7 +2,7 @@ import type { Effect } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 import { type Clock, setAlarm, setTimer } from '../clock.ts'
 import { HenceError, thrownText } from '../failure.ts'
-import { principalOf, requestIdOf } from '../identity.ts'
+import { senderOf } from '../identity.ts'
 import type { Reporter } from '../report.ts'
 import { encodeKey } from '../state/keys.ts'
 import { SortedMap } from '../state/sorted-map.ts'
@@ -51,10 +51,7 @@ export interface Attempts {
   readonly nextAt: number
 }
 
-/**
- * How many effects of one type are held in memory, a few hundred bytes each; the rest waits in the outbox.
- * Large, so that effects whose receiver is down do not keep others from being tried.
- */
+/** How many effects of one type are in memory; many, so that a receiver that is down delays no others. */
 const knownMax = 20_000
 const rowsPerRead = 1_000
 /** With more doublings than this, a delay of 0 would become NaN. */
@@ -76,10 +73,7 @@ interface Entry {
   readonly key: string
 }
 
-/**
- * The tries of all effects of one type: when each begins, how long it may take, and when one that failed is
- * tried again.
- */
+/** The tries of all effects of one type: when each begins and is repeated, and how long it may take. */
 export class Tries {
   readonly #effect: Effect
   readonly #deliver: Handler
@@ -298,23 +292,31 @@ export class Tries {
     const { triesMax, idsKeptMs } = this.#options
     if (entry.since !== undefined && this.#now - entry.since > idsKeptMs) {
       const error = `it may have been tried more than ${idsKeptMs} ms ago, and its receiver may not know that any more`
-      this.#giveUp(id, row, { done: false, tries: entry.tries, error })
+      this.#giveUp(id, row, { done: false, tries: entry.tries, ms: 0, error })
       return
     }
     if (entry.tries >= triesMax) {
-      this.#giveUp(id, row, { done: false, tries: entry.tries, error: entry.error || endedError })
+      this.#giveUp(id, row, { done: false, tries: entry.tries, ms: 0, error: entry.error || endedError })
       return
     }
     entry.since ??= this.#now
     entry.tries++
     this.#host.notes?.began(id, entry.tries)
+    const began = this.#host.clock.now()
+    const ms = () => Math.max(1, this.#host.clock.now() - began)
     let wasDone = false
     try {
       const given = await this.#call(id, row, entry.tries, abort)
       wasDone = true
       // It counts once its result is in the log.
       this.#host.notes?.failed(id, entry.tries - 1)
-      this.#host.end(id, row, { done: true, tries: entry.tries, result: await this.#checked(given) })
+      const took = ms()
+      this.#host.end(id, row, {
+        done: true,
+        tries: entry.tries,
+        ms: took,
+        result: await this.#checked(given),
+      })
     } catch (thrown) {
       // A closing engine did not give the receiver the promised time, so this does not count as a try.
       if (this.#stopped && abort.signal.aborted) {
@@ -327,7 +329,7 @@ export class Tries {
       entry.error = error
       const isFinal = wasDone || (thrown instanceof HenceError && thrown.advice === 'change')
       if (isFinal || entry.tries >= triesMax) {
-        this.#giveUp(id, row, { done: false, tries: entry.tries, error })
+        this.#giveUp(id, row, { done: false, tries: entry.tries, ms: ms(), error })
       } else {
         const delay = Math.max(this.#delay(entry.tries), retryAfterOf(thrown))
         this.#wait(id, this.#host.clock.now() + delay)
@@ -353,8 +355,7 @@ export class Tries {
         id,
         attempt,
         at: row.at,
-        requestId: requestIdOf(row.identity),
-        principal: principalOf(row.identity),
+        ...senderOf(row.identity),
         key: row.key,
         signal,
       }
@@ -369,10 +370,7 @@ export class Tries {
     this.#host.end(id, row, end)
   }
 
-  /**
-   * Doubles with each try. Between half and all of it is waited, so that effects that failed together do not
-   * retry together.
-   */
+  /** Doubles with each try. Half to all of it is waited, so that effects that failed together spread out. */
   #delay(tries: number): number {
     const { delayMs, delayMsMax } = this.#options
     const longest = Math.min(delayMsMax, delayMs * 2 ** Math.min(tries - 1, doublingsMax))

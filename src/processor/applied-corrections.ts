@@ -25,18 +25,14 @@ export class AppliedCorrections {
     return this.#last[partition]!
   }
 
-  /**
-   * Whether a correction is to be applied: it belongs to the last promotion, was not applied yet, and
-   * corrects what happened in this generation or in one whose place it took.
-   */
+  /** Whether to apply a correction: the last promotion's, not applied yet, of this generation's line. */
   isNext(partition: number, record: CorrectionRecord, history: readonly ControlFact[]): boolean {
     const { promotion, n } = record.correction
     const last = history.findLast(({ type }) => type === 'promotion')
     if (promotion !== last?.number || n <= this.#last[partition]!) return false
     for (const generation of this.#lineage) {
       if (generation === record.generation) return true
-      // Corrections after this generation took the place were made in its tables, and not in those of the one
-      // before.
+      // Corrections after this generation took the place were made in its tables, not those before.
       if (history.some((fact) => fact.type === 'promotion' && fact.generation === generation)) return false
     }
     return false

@@ -9,10 +9,7 @@ export interface Applied {
   /** The position of the record; of a message between two records, that of the second. */
   readonly partition: number
   readonly offset: number
-  /**
-   * Requests that it decided; one that it found decided; and one that now waits for its claims, which has no
-   * outcome yet.
-   */
+  /** Requests that it decided, or found decided; and one that now waits for claims, without outcome. */
   readonly decided: readonly { readonly identity: string; readonly stored: DecidedOutcome }[]
   /** The identity of a request whose id is older than the watermark; it derived nothing. */
   readonly expired?: string
@@ -36,12 +33,20 @@ export function appliedStep(
   step: StepResult,
   emitted: Applied['emitted'],
 ): Applied {
-  const decided = step.decisions.map(({ chain, outcome }) => {
+  const decided = mapped(step.decisions, ({ chain, outcome }) => {
     const { identity, rootPartition, rootOffset } = chain
     return { identity, stored: { partition: rootPartition, offset: rootOffset, outcome } }
   })
   return { partition, offset, decided, emitted, trace: { time, derivations: traced(step) } }
 }
+
+/** Maps a list without a call where it has one item or none, as most lists of a record. */
+export function mapped<T, M>(list: readonly T[], act: (item: T) => M): readonly M[] {
+  if (list.length === 0) return none
+  return list.length === 1 ? [act(list[0]!)] : list.map((item) => act(item))
+}
+
+const none: readonly never[] = []
 
 /** The derivations of a record that threw. */
 export function failuresOf({ partition, offset, trace }: Applied): RecordedFailure[] {

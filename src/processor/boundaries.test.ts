@@ -6,7 +6,8 @@ import { createEngine } from '../index.ts'
 import type { Batch, Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 import type { EventRecord } from '../log/record.ts'
-import type { MemoryStore } from '../state/memory-store.ts'
+import { type MemoryStore, memoryStore } from '../state/memory-store.ts'
+import { State } from '../state/state.ts'
 import { memoryStorage } from '../testing/index.ts'
 import { Channels } from './channels.ts'
 import { type Checkpoint, checkCheckpoint } from './checkpoint.ts'
@@ -96,7 +97,7 @@ test('a log that skips an offset or goes back in time is not replayed', async ()
 })
 
 test('a request cannot have fewer than no events under way', () => {
-  const completion = new Completion([1])
+  const completion = new Completion([1], () => false)
   completion.emitted(0, 0)
   completion.applied(0, 0)
   assert.ok(completion.isEmpty)
@@ -104,9 +105,9 @@ test('a request cannot have fewer than no events under way', () => {
 })
 
 test('a saved channel that lacks an event is refused, as is an event from no partition', () => {
-  const channels = new Channels(0, 2)
-  const lacking = { source: 0, target: 1, next: 3, applied: 1, waiting: [] }
-  assert.throws(() => channels.restore([lacking]), believes(/sent and not applied/))
+  const channels = new Channels(new State(memoryStore()), 0, 2, new Completion([0, 0], () => false))
+  channels.restore([{ source: 0, target: 1, next: 3, applied: 1, bytes: 7 }])
+  assert.throws(() => channels.at(0, 1, 1), believes(/sent and not applied/))
   const event = { generation: 0, causePartition: 2, channelNumber: 0 } as EventRecord
   assert.throws(() => channels.arrive(1, event, true), believes(/stands in a partition of the log/))
 })

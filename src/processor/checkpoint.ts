@@ -17,10 +17,7 @@ export interface Checkpoint extends SavedTraces {
   readonly positions: readonly number[]
   readonly time: number
   readonly channels: readonly SavedChannel[]
-  /**
-   * By partition: the last batch of the log that was derived from, with its hash in hexadecimal; null where
-   * there is none.
-   */
+  /** By partition: the last batch that was derived from, with its hash in hexadecimal; null: none. */
   readonly links: readonly ({ readonly offset: number; readonly hash: string } | null)[]
   /** Log time of the last record of each partition. */
   readonly times: readonly number[]
@@ -31,6 +28,8 @@ export interface Checkpoint extends SavedTraces {
   /** By partition: the number of the last correction of the last promotion, or -1. */
   readonly corrected: readonly number[]
   readonly correctedCount: number
+  /** By partition: how many records of filled rows were applied after the last control record; none if left out. */
+  readonly filled?: Readonly<Record<number, number>>
   /** The messages under way of a generation that is not live. */
   readonly placing: SavedDerivedOrder
 }

@@ -26,10 +26,7 @@ export class DerivedEventOrder implements EventOrder {
   readonly #generation: number
   readonly #partitions: number
   readonly #channels: Channels
-  /**
-   * By target: the causes of the live generation's events that the target has still to pass, by the ids of
-   * the events.
-   */
+  /** By target: the causes of the live generation's events that it has still to pass, by event id. */
   readonly #recorded: readonly Map<string, number>[]
   /** By target: the events that wait for their places, by id, with their channels. */
   readonly #placed: readonly Map<string, { readonly event: EventRecord; readonly queue: MessageQueue }>[]
@@ -220,7 +217,6 @@ export class DerivedEventOrder implements EventOrder {
     return { time, queues: queues.length > 1 ? queues.sort(byTargetAndCause) : queues }
   }
 
-  /** Applies the first message of a queue, and removes it. */
   #apply(queue: MessageQueue, time: number, apply: (message: DueMessage) => void): void {
     const message = firstOf(queue)
     this.#applying = message

@@ -1,15 +1,16 @@
-import { holders, holderText } from '../constraint/tables.ts'
 import { systemTables } from '../derivation/context.ts'
 import type { Program } from '../sandbox/program.ts'
 import type { State } from '../state/state.ts'
 import { collectionsOf, TableState } from '../state/table.ts'
+import { Channels } from './channels.ts'
 import { Outcomes } from './outcomes.ts'
 import { Traces } from './traces.ts'
 
 /** The collections that a store must have for everything that a program derives. */
 export function collectionsFor({ app }: Program): string[] {
   const shapes = [...app.tables.values(), ...systemTables]
-  return [...Outcomes.collections, 'meta', ...Traces.collections, ...collectionsOf(shapes)]
+  const beside = [...Outcomes.collections, ...Traces.collections, ...Channels.collections]
+  return ['meta', ...beside, ...collectionsOf(shapes)]
 }
 
 /** The tables of a program and the system tables, over a state; by name. */
@@ -22,7 +23,7 @@ export function tablesFor({ app, realm }: Program, state: State): Map<string, Ta
   for (const shape of app.tables.values()) tables.set(shape.name, new TableState(state, shape, rows))
   for (const shape of systemTables) {
     const encode = shape.isCold ? (row: unknown) => Buffer.from(JSON.stringify(row)) : JSON.stringify
-    const codec = shape === holders ? holderText : { encode, decode: JSON.parse }
+    const codec = shape.text ?? { encode, decode: JSON.parse }
     tables.set(shape.name, new TableState(state, shape, codec))
   }
   return tables

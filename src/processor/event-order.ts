@@ -43,10 +43,7 @@ export interface EventOrder {
    */
   applyAhead(target: number, recorded: EventRecord, time: number, apply: (message: DueMessage) => void): void
 
-  /**
-   * Takes note that the target has passed an event of its log.
-   * @param applied what `arrive` returned
-   */
+  /** Takes note that the target has passed an event of its log, and applied what `arrive` returned. */
   passed(target: number, recorded: EventRecord, applied: EventRecord | undefined): void
 
   /**
@@ -67,9 +64,6 @@ export interface EventOrder {
 
   /** Whether `applyDue` would apply anything. */
   isDue(before: number, timeOf: (partition: number) => number): boolean
-
-  /** The events under way. */
-  underWay(): Iterable<EventRecord>
 }
 
 /** A message that is applied between two records of a partition. */

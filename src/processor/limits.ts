@@ -6,10 +6,7 @@ import type { Processor } from './processor.ts'
 /** How long one derivation may take by default, in milliseconds. */
 export const derivationMsDefault = 5_000
 
-/**
- * A record that was derived before may take this many times the limit, since this machine may be slower or
- * busy.
- */
+/** A record that was derived before may take this many times the limit: the machine may be slower or busy. */
 export const decidedTimes = 10
 
 /** A group of records should take 1 / `part` of its limit. */

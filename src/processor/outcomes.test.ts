@@ -3,11 +3,18 @@ import { test } from 'node:test'
 import { v7 } from 'uuid'
 import { identityOf } from '../identity.ts'
 import { memoryStore } from '../state/memory-store.ts'
+import { inOnePiece } from '../state/pieces.ts'
 import { State } from '../state/state.ts'
 import { Outcomes } from './outcomes.ts'
 
-test('a reply is forgotten with its outcome', () => {
-  const outcomes = new Outcomes(new State(memoryStore()))
+const saved = (state: State) => {
+  state.commit()
+  return state.checkpoint()
+}
+
+test('a reply is forgotten with its outcome', async () => {
+  const state = new State(memoryStore())
+  const outcomes = new Outcomes(state)
   const stored = { partition: 0, offset: 1, fingerprint: 'f'.repeat(16), inReplyTo: 'r1' }
   const [old, young] = [1_000, 2_000].map((msecs) => identityOf(v7({ msecs }), 'ann'))
   for (const identity of [old!, young!])
@@ -15,6 +22,26 @@ test('a reply is forgotten with its outcome', () => {
   assert.deepEqual(outcomes.get(old!)?.inReplyTo, 'r1')
   assert.deepEqual([...outcomes.repliesTo('r1')], [old, young])
   assert.deepEqual([...outcomes.repliesTo('r')], [])
-  outcomes.forget(1_500, 10)
+  await saved(state)
+  inOnePiece(outcomes.forget(1_500, 10))
   assert.deepEqual([...outcomes.repliesTo('r1')], [young])
+})
+
+test('outcomes are forgotten piece by piece, each once, and no more than so many', async () => {
+  const state = new State(memoryStore())
+  const outcomes = new Outcomes(state)
+  const stored = { partition: 0, offset: 1, fingerprint: 'f'.repeat(16) }
+  for (let n = 0; n < 1_000; n++)
+    outcomes.set(identityOf(v7({ msecs: 1_000 + n }), 'ann'), {
+      ...stored,
+      outcome: { status: 'accepted', value: null },
+    })
+  await saved(state)
+  const left = () => [...outcomes.kept(0)].length
+  const counts: number[] = []
+  for (const _ of outcomes.forget(1_900, 800)) counts.push(left())
+  assert.deepEqual([...counts, left()], [744, 488, 232, 200])
+  await saved(state)
+  inOnePiece(outcomes.forget(1_900, 800))
+  assert.equal(left(), 100)
 })

@@ -1,4 +1,5 @@
 import type { Outcome } from '../app/index.ts'
+import { assert } from '../assert.ts'
 import {
   decodeStoredOutcome,
   derivedOutcome,
@@ -9,6 +10,7 @@ import { identitiesBefore } from '../identity.ts'
 import type { CorrectionRecord } from '../log/record.ts'
 import type { Collection } from '../state/cells.ts'
 import { canonicalJson } from '../state/digest.ts'
+import { inPieces, type Pieces } from '../state/pieces.ts'
 import type { State } from '../state/state.ts'
 
 const textCodec = { encode: (text: string) => text, decode: (text: string) => text }
@@ -37,7 +39,11 @@ export class Outcomes {
   }
 
   set(identity: string, stored: StoredOutcome): void {
-    this.#texts.set(identity, encodeStoredOutcome(stored))
+    const text = encodeStoredOutcome(stored)
+    // Reading a character makes the text flat: otherwise its parts would stay in memory until it is saved.
+    const first = text.charCodeAt(0)
+    assert(first >= 0x30 && first <= 0x39, 'a stored outcome begins with its partition', text)
+    this.#texts.set(identity, text)
     if (stored.inReplyTo !== undefined) this.#replies.set(`${stored.inReplyTo}\n${identity}`, '')
   }
 
@@ -65,20 +71,19 @@ export class Outcomes {
   }
 
   /**
-   * Forgets outcomes of requests whose id holds a time before this one; ids without a time are kept.
+   * Forgets saved outcomes of requests whose id holds a time before this one; ids without a time are kept.
    * @param before in milliseconds since 1970
    * @param limit how many are forgotten at most
    */
-  forget(before: number, limit: number): void {
-    const old: (readonly [identity: string, text: string])[] = []
-    for (const each of this.#texts.range({ from: '7', to: identitiesBefore(before) })) {
-      if (old.length >= limit) break
-      old.push(each)
-    }
-    for (const [identity, text] of old) {
+  forget(before: number, limit: number): Pieces {
+    const to = identitiesBefore(before)
+    const remove = ([identity, text]: [identity: string, text: string]) => {
       const { inReplyTo } = decodeStoredOutcome(text)
       if (inReplyTo !== undefined) this.#replies.delete(`${inReplyTo}\n${identity}`)
       this.#texts.delete(identity)
     }
+    const from = (last: [identity: string, _: string] | undefined) =>
+      this.#texts.stored({ from: last === undefined ? '7' : `${last[0]}\0`, to })
+    return inPieces(from, remove, limit)
   }
 }

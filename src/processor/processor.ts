@@ -7,21 +7,23 @@ import { type DerivationContext, derivationContext, recordContext } from '../der
 import { CheckingDeriver } from '../derivation/divergence.ts'
 import { Deriver } from '../derivation/step.ts'
 import type { StepResult } from '../derivation/step-result.ts'
-import { type StoredOutcome, sentIn } from '../derivation/stored-outcome.ts'
+import { outcomeOf, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { Timers } from '../derivation/timers.ts'
 import type { Outbox } from '../effect/outbox.ts'
 import { type HenceError, operatorError } from '../failure.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-history.ts'
 import type { Link } from '../log/log.ts'
 import { partitionOf } from '../log/partitions.ts'
-import type { ControlRecord, EventRecord, LogRecord, RequestRecord } from '../log/record.ts'
+import type { ControlRecord, EventRecord, FilledRecord, LogRecord, RequestRecord } from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
 import { type DerivedAt, elapsedMs, type Interrupted, Interruption, interrupted } from '../sandbox/timed.ts'
 import type { Collection } from '../state/cells.ts'
 import { canonicalJson, type NamedEntries } from '../state/digest.ts'
+import { encodeKey } from '../state/keys.ts'
+import type { Pieces } from '../state/pieces.ts'
 import type { State } from '../state/state.ts'
 import type { TableState } from '../state/table.ts'
-import { type Applied, appliedStep } from './applied.ts'
+import { type Applied, appliedStep, mapped } from './applied.ts'
 import { AppliedCorrections } from './applied-corrections.ts'
 import { Channels } from './channels.ts'
 import { type Checkpoint, checkCheckpoint, checkpointCodec, linksOf } from './checkpoint.ts'
@@ -49,18 +51,20 @@ export class Processor {
   readonly timers: Timers
   readonly traces: Traces
   readonly completion: Completion
+  /** The events of the live generation that their targets have not applied; the log may hold them or not. */
+  readonly channels: Channels
   readonly corrections: AppliedCorrections
   readonly rulings: Rulings
   readonly watermarks: Watermarks
   readonly #program: Program
   readonly #state: State
+  readonly #tables: ReadonlyMap<string, TableState>
   readonly #logId: string
   readonly #context: DerivationContext
   readonly #recordContext: ReturnType<typeof recordContext>
   readonly #deriver: Pick<Deriver, 'derive'>
   readonly #outcomes: Outcomes
   readonly #checkpoints: Collection<Checkpoint>
-  readonly #channels: Channels
   readonly #derivedOrder: DerivedEventOrder
   /** The one of the two that is in force at the positions. */
   #order: EventOrder
@@ -68,6 +72,8 @@ export class Processor {
   /** The message being derived, if it has no place in the log. */
   #between: DueMessage['record'] | undefined
   #history: readonly ControlFact[] = []
+  /** By partition: how many records of filled rows were applied after the last control record. */
+  #filled: Readonly<Record<number, number>> = {}
 
   constructor(options: {
     readonly program: Program
@@ -78,12 +84,15 @@ export class Processor {
     /** See `lineageOf`. */
     readonly lineage: readonly number[]
     readonly checked: boolean
+    /** See `Channels`. */
+    readonly heldBytes: number | undefined
   }) {
-    const { program, state, tables, logId, partitions, lineage, checked } = options
+    const { program, state, tables, logId, partitions, lineage, checked, heldBytes } = options
     this.generation = lineage[0]!
     this.partitions = partitions
     this.#program = program
     this.#state = state
+    this.#tables = tables
     this.#logId = logId
     this.#context = derivationContext(program, tables, checked)
     this.outbox = this.#context.outbox
@@ -102,10 +111,15 @@ export class Processor {
     this.rulings = new Rulings(partitions)
     this.watermarks = new Watermarks(partitions)
     this.#positions = new Positions(partitions)
-    this.#channels = new Channels(this.generation, partitions)
-    this.#derivedOrder = new DerivedEventOrder(this.generation, partitions, this.#channels)
+    this.completion = new Completion(
+      this.#positions.next,
+      (request) =>
+        this.channels.hasDropped &&
+        this.traces.family(request).some((cause) => this.channels.hasDroppedFrom(cause)),
+    )
+    this.channels = new Channels(state, this.generation, partitions, this.completion, heldBytes)
+    this.#derivedOrder = new DerivedEventOrder(this.generation, partitions, this.channels)
     this.#order = this.#orderInForce()
-    this.completion = new Completion(this.#positions.next)
     this.corrections = new AppliedCorrections(lineage, partitions)
   }
 
@@ -146,12 +160,25 @@ export class Processor {
 
   /** Whether this generation is live at the positions: then its events stand in the log. */
   get isLive(): boolean {
-    return this.#order === this.#channels
+    return this.#order === this.channels
   }
 
   /** The version of the code that derives the next records; undefined if no control record names it. */
   get version(): string | undefined {
     return versionOf(this.#history, this.generation)
+  }
+
+  /** The control record that brought a new table into force whose rows are not all there yet. */
+  get filling(): (ControlFact & { readonly filled: readonly number[] }) | undefined {
+    const fact = this.#history.at(-1)
+    if (fact?.type !== 'version' || fact.generation !== this.generation || !fact.filled) return undefined
+    const { filled } = fact
+    return filled.some((count, partition) => this.filled(partition) < count) ? { ...fact, filled } : undefined
+  }
+
+  /** How many records of filled rows a partition has applied after the last control record. */
+  filled(partition: number): number {
+    return this.#filled[partition] ?? 0
   }
 
   /** The first offset from which the traces of a partition have all changes of rows that are read. */
@@ -160,10 +187,15 @@ export class Processor {
     return Math.max(this.traces.completeFrom[partition]!, this.traces.keptFrom[partition]!)
   }
 
-  /**
-   * Where an effect was asked for: the offset in the partition of its key, and its number in the trace there.
-   * Effects whose traces are not kept any more come first.
-   */
+  /** The log time from which on the traces of all partitions have all changes of rows. */
+  get changesSince(): number {
+    const promoted = this.#history.findLast(({ type }) => type === 'promotion')?.at ?? 0
+    // Older traces than the watermarks are forgotten.
+    const isAll = this.traces.keptFrom.every((offset) => offset === 0)
+    return isAll ? promoted : Math.max(promoted, this.watermarks.lowest)
+  }
+
+  /** Where an effect was asked for: an offset, and its number in the trace. Forgotten ones come first. */
   placeOf(effect: string): readonly [offset: number, nth: number] {
     const { key, rootPartition, rootOffset } = this.outbox.get(effect)!
     for (const at of this.traces.family({ partition: rootPartition, offset: rootOffset })) {
@@ -189,10 +221,7 @@ export class Processor {
     this.#recordContext.underWay = undefined
   }
 
-  /**
-   * The interruption of the record that is being derived, where its derivations are watched: of the one under
-   * way.
-   */
+  /** The interruption of the record that is being derived; if watched, of the derivation under way. */
   interruption(): Interruption {
     const { underWay } = this.#recordContext
     const interruption = new Interruption(
@@ -232,25 +261,25 @@ export class Processor {
   /**
    * Frees the space of what is older than the watermarks of all partitions: outcomes of ids that hold a time,
    * traces, effects that are done, and violations that are resolved. Results do not depend on it.
-   * @param limit how many of each kind are forgotten at most, so that it is done piece by piece
+   * @param limit how many of each kind are forgotten at most
    */
-  forget(limit: number): void {
+  *forget(limit: number): Pieces {
     const before = this.watermarks.lowest
     if (before === 0) return
-    this.#outcomes.forget(before, limit)
-    for (let partition = 0; partition < this.partitions; partition++) {
-      this.traces.forget(partition, before, limit)
-    }
-    this.outbox.forget(this.#program.app.effects.keys(), before, limit)
-    this.#context.earlyResults.forget(before, limit)
     const { violations, victims } = this.#context.constraints
-    forgetResolved(violations, victims, before, limit)
-    this.#state.commit()
-  }
-
-  /** Events of the live generation that a partition has not applied; its log may hold them or not. */
-  waitingFor(partition: number): EventRecord[] {
-    return this.#channels.waitingFor(partition)
+    for (const work of [
+      this.#outcomes.forget(before, limit),
+      ...this.positions.map((_, partition) => this.traces.forget(partition, before, limit)),
+      this.outbox.forget(this.#program.app.effects.keys(), before, limit),
+      this.#context.earlyResults.forget(before, limit),
+      forgetResolved(violations, victims, before, limit),
+    ]) {
+      for (const _ of work) {
+        this.#state.commit()
+        yield
+      }
+      this.#state.commit()
+    }
   }
 
   /**
@@ -265,18 +294,18 @@ export class Processor {
     this.#positions.checkNext(partition, offset)
     const derived = this.#toDerive(partition, record)
     if (derived === 'early') return 'early'
-    const ahead: Applied[] = []
-    if (record.kind === 'event' && derived.kind === 'event') {
-      this.#order.applyAhead(partition, record, time, (message) => ahead.push(this.#applyBetween(message)))
-    }
+    const ahead =
+      record.kind === 'event' && derived.kind === 'event' ? this.#ahead(partition, record, time) : none
     this.#enter(partition, offset, time)
+    let applied: Applied
+    if (record.kind === 'filled') applied = this.#fill(partition, offset, time, record)
     // A record that derives nothing may still set timers off by its time.
-    const derivesNothing = derived === tick && this.timers.next(partition) > time
-    let applied = derivesNothing ? nothing(partition, offset, time) : this.#derive(derived)
+    else if (derived === tick && this.timers.next(partition) > time)
+      applied = nothing(partition, offset, time)
+    else applied = this.#derive(derived)
     this.traces.finish(partition, offset, time)
     if (record.kind === 'event') {
-      // Only now: if deriving throws, the order must be as it was, in case a checkpoint is taken all the
-      // same.
+      // Only now: if deriving throws, the order must be as it was, in case a checkpoint is taken.
       this.#order.passed(partition, record, derived.kind === 'event' ? derived : undefined)
     } else if (derived.kind === 'correction') {
       this.corrections.applied(partition, derived.correction.n)
@@ -316,6 +345,7 @@ export class Processor {
         this.#history.length,
       )
       this.#history = [...this.#history, factOf(generation, control, at)]
+      this.#filled = {}
       if (control.type === 'promotion') this.#promoted()
     }
     this.#state.commit()
@@ -342,10 +372,7 @@ export class Processor {
     this.#positions.pass(partition, offset, time)
   }
 
-  /**
-   * Takes note, for a time when this generation is not live, of an event of the live one that its target has
-   * not passed.
-   */
+  /** Notes, for when this generation is not live, an event of the live one that its target has not passed. */
   noteRecorded(target: number, event: RecordedEvent): void {
     this.#derivedOrder.noteRecorded(target, event)
   }
@@ -375,26 +402,35 @@ export class Processor {
     return this.#order.isDue(before, this.#timeOf)
   }
 
+  /** How many checkpoints' worth of changes, of so many rows, are in memory; bytes count too. */
+  checkpointsDirty(rows: number): number {
+    return Math.max(this.#state.checkpointsDirty(rows), this.channels.checkpointsDue)
+  }
+
   /** Saves state and positions together. Nothing else may be under way in the state. */
   checkpoint(): Promise<void> {
     this.traces.flush()
+    this.channels.flush()
     this.#checkpoints.set('checkpoint', this.#saved())
     this.#state.commit()
     return this.#state.checkpoint()
   }
 
-  /**
-   * Yields all that is derived beside the rows: outcomes and traces as far as the watermarks keep them, and
-   * where each channel is.
-   */
+  /** Yields what is derived beside the rows: outcomes and traces that are kept, and channels' places. */
   *derived(): Iterable<NamedEntries> {
     const before = this.watermarks.lowest
     yield ['outcomes', this.#outcomes.kept(before)]
     yield ['traces', this.traces.kept(before)]
+    yield ['position', this.#derivedPosition()]
+  }
+
+  *#derivedPosition(): Iterable<readonly [key: string, text: string]> {
     // They depend on checkpoints and batches, not on the log's records alone.
     const { tracesFrom: _t, feedFrom: _f, links: _l, channels, placing, ...rest } = this.#saved()
-    const order = [...channels, ...placing].map((each) => canonicalJson(each)).sort()
-    yield ['position', [['', canonicalJson(rest)], ...order.map((text) => ['c', text] as const)]]
+    yield ['', canonicalJson(rest)]
+    for (const ends of channels.map(canonicalJson).sort()) yield ['c', ends]
+    for (const event of this.channels.underWay()) yield ['c', canonicalJson(event)]
+    for (const queue of placing.map(canonicalJson).sort()) yield ['c', queue]
   }
 
   #saved(): Checkpoint {
@@ -405,7 +441,7 @@ export class Processor {
       version: this.#program.version,
       positions: [...this.#positions.next],
       time: this.#positions.time,
-      channels: this.#channels.save(),
+      channels: this.channels.save(),
       tracesFrom: [...this.traces.keptFrom],
       feedFrom: [...this.traces.completeFrom],
       times: [...this.#positions.times],
@@ -416,45 +452,43 @@ export class Processor {
       history: this.#history,
       corrected,
       correctedCount,
+      ...(Object.keys(this.#filled).length > 0 && { filled: this.#filled }),
       placing: this.#derivedOrder.save(),
       untraced: [...this.traces.untraced],
     }
   }
 
-  /** Restores the last checkpoint, if there is one. */
   restore(): void {
     const saved = this.#checkpoints.get('checkpoint')
     if (saved === undefined) return
     checkCheckpoint(saved, this.#logId, this.generation, this.partitions)
     this.#positions.restore(saved, linksOf(saved))
     this.#history = saved.history
+    this.#filled = saved.filled ?? {}
     this.watermarks.restore(saved.watermarks)
     this.traces.restore(saved)
     this.corrections.restore(saved)
-    this.#channels.restore(saved.channels)
+    this.channels.restore(saved.channels)
     this.#derivedOrder.restore(saved.placing)
     this.#order = this.#orderInForce()
-    for (const order of [this.#channels, this.#derivedOrder]) {
+    for (const order of [this.channels, this.#derivedOrder])
       assert(order === this.#order || order.isEmpty, 'only the event order in force has messages under way')
-      for (const { rootPartition, rootOffset } of order.underWay()) {
-        this.completion.emitted(rootPartition, rootOffset)
-      }
-    }
+    for (const { rootPartition, rootOffset } of this.#derivedOrder.underWay())
+      this.completion.emitted(rootPartition, rootOffset)
     for (const { rootPartition, rootOffset } of this.#context.waiting.all()) {
       this.completion.emitted(rootPartition, rootOffset)
     }
   }
 
   #orderInForce(): EventOrder {
-    return liveOf(this.#history) === this.generation ? this.#channels : this.#derivedOrder
+    return liveOf(this.#history) === this.generation ? this.channels : this.#derivedOrder
   }
 
   #promoted(): void {
     this.corrections.restart()
     this.#order = this.#orderInForce()
     if (this.isLive) this.#derivedOrder.forgetRecorded()
-    // The traces do not have what other code has changed in rows, so readers of the changes must read the
-    // tables again.
+    // The traces lack what other code has changed in rows, so readers must read the tables again.
     this.traces.startFeed(this.#positions.next)
   }
 
@@ -470,17 +504,14 @@ export class Processor {
     this.#positions.reach(partition, time)
   }
 
-  /**
-   * Returns the record to derive: the record itself, the event of this generation that belongs in its place,
-   * or `tick`.
-   */
+  /** Returns what to derive: the record, this generation's event that belongs in its place, or `tick`. */
   #toDerive(partition: number, record: LogRecord): LogRecord | 'early' {
     if (record.kind === 'request') return this.#isRepeated(partition, record.identity) ? tick : record
     if (record.kind === 'correction') {
       return this.corrections.isNext(partition, record, this.#history) ? record : tick
     }
-    if (record.kind === 'ruling' || record.kind === 'mark' || record.kind === 'watermark') return tick
-    if (record.kind !== 'event') return record
+    if (record.kind === 'result' || record.kind === 'tick') return record
+    if (record.kind !== 'event') return tick
     const isCauseDerived = this.#positions.next[record.causePartition]! > record.causeOffset
     return this.#order.arrive(partition, record, isCauseDerived) ?? tick
   }
@@ -494,6 +525,13 @@ export class Processor {
   #withRepeated(applied: Applied, identity: string): Applied {
     if (this.watermarks.forgets(applied.partition, identity)) return { ...applied, expired: identity }
     return { ...applied, decided: [...applied.decided, { identity, stored: this.decided(identity)! }] }
+  }
+
+  /** Applies the messages that come before an event and have no place in the log. */
+  #ahead(partition: number, record: EventRecord, time: number): readonly Applied[] {
+    const ahead: Applied[] = []
+    this.#order.applyAhead(partition, record, time, (message) => ahead.push(this.#applyBetween(message)))
+    return ahead
   }
 
   readonly #timeOf = (partition: number): number => this.#positions.times[partition]!
@@ -520,19 +558,17 @@ export class Processor {
       this.timers.forgetTaken()
       throw error
     }
-    const applied = appliedStep(
-      this.#recordContext,
-      step,
-      step.outgoing.map((emission) => this.#send(emission)),
-    )
+    const emitted = mapped(step.outgoing, this.#send)
+    const applied = appliedStep(this.#recordContext, step, emitted)
     for (const { identity, stored } of applied.decided) {
-      // Whether a request was decided before is looked up before it is derived, and here if a verdict decides
-      // it.
-      const isRecord = record.kind === 'request' && record.identity === identity
-      const before = isRecord ? undefined : this.decided(identity)
+      // Whether a request was decided is looked up before it is derived, and here if a verdict decides it.
+      if (record.kind === 'request' && record.identity === identity) {
+        this.#outcomes.set(identity, outcomeOf(record, stored))
+        continue
+      }
+      const before = this.decided(identity)
       assert(before?.outcome === undefined, 'a request is decided once', identity)
-      const sent = isRecord ? sentIn(record) : { fingerprint: '', ...before }
-      this.#outcomes.set(identity, { ...sent, ...stored })
+      this.#outcomes.set(identity, { fingerprint: '', ...before, ...stored })
     }
     if (record.kind === 'correction') this.#outcomes.correct(record)
     for (const { chain, isReleased } of step.parked) {
@@ -543,6 +579,28 @@ export class Processor {
     return applied
   }
 
+  /**
+   * Takes rows of a new table, if this generation's code made them. No timer goes off before all of them are
+   * there.
+   */
+  #fill(partition: number, offset: number, time: number, { generation, filled }: FilledRecord): Applied {
+    const { control, n, table: name } = filled
+    const isNext = control === this.#history.at(-1)?.number && n === this.filled(partition)
+    if (generation !== this.generation || !isNext) return nothing(partition, offset, time)
+    const table = this.#tables.get(name)!
+    const rows = this.#program.realm.parseFrozen(
+      JSON.stringify(filled.rows),
+    ) as FilledRecord['filled']['rows']
+    const changes = rows.map(([key, row]) => [name, encodeKey(key), null, row] as const)
+    for (const [, key, , row] of changes) table.put(key, row, true)
+    this.#filled = { ...this.#filled, [partition]: n + 1 }
+    const root = { rootPartition: partition, rootOffset: offset }
+    const nothingElse = { type: 'filled', key: '', events: none, effects: none, failure: undefined }
+    const derivation = { kind: 'filled' as const, ...root, changes, ...nothingElse }
+    this.traces.gather(partition, offset, time, [derivation])
+    return { ...nothing(partition, offset, time), trace: { time, derivations: [derivation] } }
+  }
+
   /** By this code a request or a result belongs to another partition than that of its record. */
   #move({ record, key }: StepResult['moved'][number]): void {
     const { partition, offset, time, root = { partition, offset } } = this.#recordContext
@@ -550,18 +608,17 @@ export class Processor {
     this.#order.move(partition, { time, target, partition, offset, record, root }, key)
     if (record.kind !== 'request') return
     // The request counts as known from here on: the same one again must not be derived as another.
-    this.#outcomes.set(record.identity, { ...root, ...sentIn(record), outcome: undefined })
+    this.#outcomes.set(record.identity, outcomeOf(record, { ...root, outcome: undefined }))
   }
 
-  #send(emission: Emission): Applied['emitted'][number] {
-    // The cause of what follows from a request that moved is the record of the request, wherever it is
-    // derived.
+  readonly #send = (emission: Emission): Applied['emitted'][number] => {
+    // The cause of what follows from a request that moved is its record, wherever it is derived.
     const { partition: source, time, root } = this.#recordContext
     const { partition, offset } = root ?? this.#recordContext
     const target = partitionOf(emission.key, this.partitions)
     const sent = eventOf(emission, this.generation, partition, offset)
     const event = this.#order.send(source, target, sent, time)
-    this.completion.emitted(event.rootPartition, event.rootOffset)
+    if (!this.isLive) this.completion.emitted(event.rootPartition, event.rootOffset)
     return { target, event }
   }
 }

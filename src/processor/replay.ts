@@ -27,25 +27,20 @@ export interface ReplayOptions {
    * is applied. Default: there are no records from the ends on.
    */
   readonly frontier?: number | undefined
-  /**
-   * Whether causes may come later, since the partitions were not read at one moment: then the replay ends
-   * before events that wait for one. Default false: such a log is damaged.
-   */
+  /** Whether causes may come later: then the replay ends before events that wait for one. Default false. */
   readonly grows?: boolean
   /** The most records applied between two pauses; default: a batch of the log. */
   readonly atOnce?: number
-  /**
-   * Called between batches with the number of records applied so far, so that it can save a checkpoint.
-   * `stop` ends the replay.
-   */
+  /** Called between batches with the number of records applied, to save. `stop` ends the replay. */
   readonly pause: (applied: number) => Promise<unknown> | undefined
   /** Called with the results of each record and message that is applied, except control records. */
   readonly applied?: (applied: Applied) => void
+  /** By partition: it need not be called for records below this offset. */
+  readonly appliedFrom?: readonly number[]
   /** By default a group of records may take as long as one derivation, and the error is then a HenceError. */
   readonly limits?: ReplayLimits
 }
 
-/** Limits for deriving records. */
 export interface ReplayLimits {
   /** How long a group that begins with this record may take, in milliseconds. */
   readonly groupMs: (partition: number, offset: number) => number
@@ -53,10 +48,7 @@ export interface ReplayLimits {
   readonly apart?: {
     /** By partition. */
     readonly from: readonly number[]
-    /**
-     * Called before a record is derived, and before each derivation that runs the app's code. If it throws,
-     * the replay ends with that error.
-     */
+    /** Called before a record, and before each derivation of the app's code. A throw ends the replay. */
     readonly begins?: (at: DerivedAt, derivation?: Interrupted) => void
     /** How long a record may take, with all that is derived with it, in milliseconds. */
     readonly recordMs: (partition: number, offset: number) => number
@@ -200,19 +192,16 @@ async function applyDue(
   return count
 }
 
-/**
- * Applies records up to the end of the batch, or to a new control record, or to an event whose cause was not
- * derived yet.
- * @returns how many
- */
+/** Applies records to the end of the batch, a new control record, or an event before its cause. */
 async function applyFrom(
   cursor: PartitionCursor,
   processor: Processor,
   groups: GroupSize,
   limits: ReplayLimits,
-  { atOnce = Number.POSITIVE_INFINITY, applied }: ReplayOptions,
+  { atOnce = Number.POSITIVE_INFINITY, applied, appliedFrom }: ReplayOptions,
 ): Promise<number> {
   const { partition, batch, offset: from, available } = cursor
+  const keptFrom = applied === undefined ? Number.POSITIVE_INFINITY : (appliedFrom?.[partition] ?? 0)
   const apartFrom = limits.apart?.from[partition] ?? Number.POSITIVE_INFINITY
   const count = Math.min(available, atOnce, groups.records, apartFrom - from)
   const results: Applied[] = []
@@ -221,7 +210,7 @@ async function applyFrom(
     for (; offset < from + count; offset++) {
       const result = applyNext(processor, partition, offset, batch)
       if (result === undefined) break
-      if (result !== 'passed' && applied !== undefined) results.push(result)
+      if (result !== 'passed' && offset >= keptFrom) results.push(result)
     }
   }
   try {
@@ -266,10 +255,7 @@ async function applyApart(
   }
 }
 
-/**
- * Applies one record; undefined if it must wait: a new control record, or an event whose cause was not
- * derived yet.
- */
+/** Applies one record; undefined if it must wait: a new control record, or an event before its cause. */
 function applyNext(
   processor: Processor,
   partition: number,

@@ -1,13 +1,10 @@
 import { noRulings } from '../derivation/context.ts'
-import type { Log } from '../log/log.ts'
+import { countOf, type Log, recordsOfKind } from '../log/log.ts'
 import { decodeRecord, isAboutDerivation, type Ruling, type RulingRecord } from '../log/record.ts'
 import type { DerivedAt } from '../sandbox/timed.ts'
 import { positionNumber } from './event-order.ts'
 
-/**
- * The facts that the log holds about deriving the records ahead: rulings and marks. A ruling comes after its
- * record, so the log is searched ahead before anything is derived.
- */
+/** Rulings and marks of the records ahead. A ruling comes after its record, so the log is searched ahead. */
 export class Rulings {
   /** By the position of the record. */
   readonly #rulings = new Map<number, RulingRecord[]>()
@@ -23,11 +20,12 @@ export class Rulings {
   async search(log: Log, partition: number, position: number, to: number): Promise<void> {
     const from = Math.max(position, this.#searched[partition]!)
     if (from >= to) return
-    for await (const { offset, records } of log.read(partition, from)) {
-      for (const [i, bytes] of records.entries())
-        if (isAboutDerivation(bytes) && offset + i >= from) this.note(partition, bytes)
-      this.#searched[partition] = offset + records.length
-      if (offset + records.length >= to) break
+    for await (const batch of log.read(partition, from)) {
+      for (const [offset, bytes] of recordsOfKind(batch, isAboutDerivation))
+        if (offset >= from) this.note(partition, bytes)
+      const end = batch.offset + countOf(batch)
+      this.#searched[partition] = end
+      if (end >= to) break
     }
   }
 

@@ -19,11 +19,7 @@ export function traced({ derivations, decisions }: StepResult): readonly TracedD
 /** Marks the requests that were derived in another step than the one that decided them. */
 function marksOf(found: readonly TracedDerivation[], decisions: StepResult['decisions']): TracedDerivation[] {
   const marks: TracedDerivation[] = []
-  // A request may begin to wait and be decided in one step: then its last decision counts.
-  const last = new Map(
-    decisions.map((each) => [`${each.chain.rootPartition}:${each.chain.rootOffset}`, each]),
-  )
-  for (const { chain, outcome } of last.values()) {
+  for (const { chain, outcome } of decisions) {
     const { rootPartition, rootOffset } = chain
     const isHere = found.some(
       (each) =>
@@ -41,18 +37,18 @@ function listOf<T>(item: T | undefined): readonly T[] {
   return item === undefined ? none : [item]
 }
 
-/**
- * Reduces a derivation to the part that a trace keeps. A system message without visible consequences, for
- * example a claim that was granted, leaves no trace, since there are many.
- */
+/** The part of a derivation that a trace keeps. Without visible consequences a system message leaves none. */
 function tracedOne(derivation: Derivation): TracedDerivation | undefined {
   const { kind, type, key, chain, emissions, effects, failure, violation } = derivation
-  const changes: TracedDerivation['changes'][number][] = []
+  // With its length, since a list that grows takes room for 17.
+  const changes: TracedDerivation['changes'][number][] = new Array(derivation.changes.length)
+  let count = 0
   for (const change of derivation.changes) {
     if (!isTraced(derivation, change)) continue
     const { collection, key, before, after } = change
-    changes.push([collection.slice(2), key, before ?? null, after ?? null])
+    changes[count++] = [tableOf(collection), key, before ?? null, after ?? null]
   }
+  changes.length = count
   const isQuiet =
     changes.length === 0 && emissions.length === 0 && effects.length === 0 && !failure && !violation
   if (isQuiet && isSystemMessage(type) && kind !== 'request') return undefined
@@ -70,6 +66,18 @@ function tracedOne(derivation: Derivation): TracedDerivation | undefined {
     ...(violation !== undefined && { violation }),
   }
 }
+
+/** The name of the table of a collection `t:TABLE`; asked for with every change. */
+function tableOf(collection: string): string {
+  let table = tables.get(collection)
+  if (table === undefined) {
+    table = collection.slice(2)
+    tables.set(collection, table)
+  }
+  return table
+}
+
+const tables = new Map<string, string>()
 
 function tracedEvent({ type, key, data, version }: Emission): TracedDerivation['events'][number] {
   return version === 1 ? [type, key, data] : [type, key, data, version]

@@ -7,6 +7,7 @@ import type { Position } from '../log/log.ts'
 import type { Codec, Collection } from '../state/cells.ts'
 import { compressed, textOf } from '../state/compression.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
+import { firstOf, inPieces, type Pieces } from '../state/pieces.ts'
 import type { State } from '../state/state.ts'
 
 /** The derivations of one record of the log, for stories and for the feed of changes. */
@@ -18,10 +19,10 @@ export interface Trace {
 
 export interface TracedDerivation extends Omit<Chain, 'identity'> {
   /**
-   * `waits`: the request that was derived here has no outcome yet; `decides`: a request that was derived
-   * elsewhere got its outcome. Both hold nothing but the position of that request.
+   * `waits`: it has no outcome yet; `decides`: one from elsewhere got its outcome. Both are positions.
+   * `filled`: rows of a new table.
    */
-  readonly kind: Derivation['kind'] | 'waits' | 'decides'
+  readonly kind: Derivation['kind'] | 'waits' | 'decides' | 'filled'
   readonly type: string
   /** The partition key that it was derived under. */
   readonly key: string
@@ -164,15 +165,16 @@ export class Traces {
     return merged(lines)
   }
 
-  /**
-   * The traces of a partition before an offset, the last first; those without a text are not decoded. As with
-   * `Collection.range`, finish before the state changes.
-   */
-  *back({ partition, offset: end }: Position, text: string): Iterable<{ offset: number; trace?: Trace }> {
+  /** The traces before an offset, the last first, decoded if `text` says so; finish before a change. */
+  *back(
+    { partition, offset: end }: Position,
+    text: string,
+  ): Iterable<{ offset: number; time: number; trace?: Trace }> {
     let lines: string[] = []
     const trace = () => {
       const found = lines.some((line) => line.includes(text)) ? merged(lines) : undefined
-      return { offset: offsetOf(lines[0]!), ...(found && { trace: found }) }
+      const [offset, time] = [offsetOf(lines[0]!), timeOf(lines.at(-1)!)]
+      return { offset, time, ...(found && { trace: found }) }
     }
     for (const line of this.#linesBack(partition, end)) {
       if (lines.length > 0 && offsetOf(line) !== offsetOf(lines[0]!)) {
@@ -194,7 +196,6 @@ export class Traces {
     return found
   }
 
-  /** The traces of a partition from an offset on. */
   from({ partition, offset }: Position, limit: number): { offset: number; trace: Trace }[] {
     const found: { offset: number; trace: Trace }[] = []
     for (const line of this.#lines(partition, offset)) {
@@ -218,26 +219,27 @@ export class Traces {
    * @param before log time, in milliseconds since 1970; chunks that reach it are kept
    * @param limit how many traces are forgotten at most, but at least one chunk
    */
-  forget(partition: number, before: number, limit: number): void {
+  *forget(partition: number, before: number, limit: number): Pieces {
     const prefix = encodePart(partition)
-    const old: string[] = []
-    let traces = 0
-    let end = 0
-    for (const [key, chunk] of this.#chunks.range({ from: prefix, to: endOfPrefix(prefix) })) {
-      const lines = linesOf(chunk)
+    let [from, first] = [prefix, prefix]
+    for (let traces = 0; ; ) {
+      const [oldest] = firstOf(this.#chunks.range({ from, to: endOfPrefix(prefix) }), 1)
+      if (oldest === undefined) return
+      const lines = linesOf(oldest[1])
       const last = lines.at(-1)!
+      if (decode(last).time >= before || (traces > 0 && traces + lines.length > limit)) return
       traces += lines.length
-      if (decode(last).time >= before || (traces > limit && old.length > 0)) break
-      old.push(key)
-      end = offsetOf(last) + 1
+      from = oldest[0]
+      this.#chunks.delete(from)
+      const end = offsetOf(last) + 1
+      this.keptFrom[partition] = end
+      const to = keyOf({ partition, offset: end })
+      const children = (last?: [entry: string, _: true]) =>
+        this.#descendants.range({ from: last?.[0] ?? first, to })
+      yield* inPieces(children, ([entry]) => this.#descendants.delete(entry))
+      first = to
+      yield
     }
-    if (old.length === 0) return
-    for (const key of old) this.#chunks.delete(key)
-    const children: string[] = []
-    const to = keyOf({ partition, offset: end })
-    for (const [entry] of this.#descendants.range({ from: prefix, to })) children.push(entry)
-    for (const entry of children) this.#descendants.delete(entry)
-    this.keptFrom[partition] = end
   }
 
   #closeChunk(partition: number): void {
@@ -252,10 +254,7 @@ export class Traces {
     open.count = open.length = 0
   }
 
-  /**
-   * The traces of a partition from an offset on, as text. As with `Collection.range`, finish before the state
-   * changes.
-   */
+  /** The traces of a partition from an offset on, as text; finish before the state changes. */
   *#lines(partition: number, from: number): Iterable<string> {
     const prefix = encodePart(partition)
     // An earlier chunk may have traces from this offset on, too.
@@ -332,30 +331,23 @@ function positionOf(key: string): Position {
  * holder that sends system messages stands once, before them.
  */
 function encode(offset: number, { time, derivations }: Trace): string {
-  return JSON.stringify([
-    offset,
-    time,
-    ...derivations.map((each) => {
-      const [sender, events] = withoutSender(each.events)
-      return [
-        each.kind,
-        each.type,
-        each.key,
-        sender,
-        each.rootPartition,
-        each.rootOffset,
-        each.changes,
-        events,
-        each.effects,
-        each.failure,
-        ...(each.violation === undefined ? [] : [each.violation]),
-      ]
-    }),
-  ])
+  const [first] = derivations
+  // Most records lead to one derivation, and lists that are spread are made twice.
+  if (derivations.length === 1) return JSON.stringify([offset, time, fieldsOf(first!)])
+  return JSON.stringify([offset, time, ...derivations.map(fieldsOf)])
+}
+
+function fieldsOf(each: TracedDerivation): unknown[] {
+  const { kind, type, key, rootPartition, rootOffset, changes, effects, failure, violation } = each
+  const [sender, events] = each.events.length === 0 ? nothingSent : withoutSender(each.events)
+  const fields = [kind, type, key, sender, rootPartition, rootOffset, changes, events, effects, failure]
+  return violation === undefined ? fields : [...fields, violation]
 }
 
 /** The request that sends a system message: its identity, its scope, and its key. */
 type MessageSender = readonly [identity: string, scope: string, holder: string]
+
+const nothingSent: ReturnType<typeof withoutSender> = [0, none]
 
 /** Takes the sender out of the messages that have the same one as the first; a 1 stands in its place. */
 function withoutSender(events: TracedDerivation['events']): [MessageSender | 0, TracedDerivation['events']] {
@@ -385,7 +377,6 @@ function decode(line: string): Trace {
   return { time, derivations: derivations.map(decodeDerivation) }
 }
 
-/** The trace of a record from its lines. */
 function merged(lines: readonly string[]): Trace | undefined {
   const traces = lines.map(decode)
   const last = traces.at(-1)
@@ -411,4 +402,9 @@ function decodeDerivation(fields: never[]): TracedDerivation {
 
 function offsetOf(line: string): number {
   return Number(line.slice(1, line.indexOf(',')))
+}
+
+function timeOf(line: string): number {
+  const at = line.indexOf(',') + 1
+  return Number(line.slice(at, line.indexOf(',', at)))
 }

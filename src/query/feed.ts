@@ -2,11 +2,9 @@ import { orAborted } from '../clock.ts'
 import { changeError } from '../failure.ts'
 import type { Trace } from '../processor/traces.ts'
 
-/** The source of a feed. */
 interface FeedSource {
   /** The offset of the record that each partition applies next. */
   positions(): readonly number[]
-  /** The traces of a partition from an offset on. */
   traces(partition: number, offset: number, limit: number): readonly { offset: number; trace: Trace }[]
   /** The first offset of a partition from which all changes are kept. */
   keptFrom(partition: number): number
@@ -14,7 +12,6 @@ interface FeedSource {
   next(): Promise<void>
 }
 
-/** A record that changed rows. */
 interface FeedItem {
   /** The position in the feed after this record. */
   readonly position: string
@@ -32,12 +29,13 @@ const tracesPerRead = 256
  *
  * @param from the offset of the next record of each partition, in decimal, joined by dots; default: the
  *   present position
- * @throws HenceError `position-unknown` (change)
+ * @param withEffects also the records with which effects were asked for or ended
  */
 export async function* feed(
   source: FeedSource,
   from: string | undefined,
   signal: AbortSignal | undefined,
+  withEffects = false,
 ): AsyncGenerator<FeedItem> {
   const at = from === undefined ? [...source.positions()] : positionsOf(from, source.positions())
   while (!signal?.aborted) {
@@ -52,8 +50,9 @@ export async function* feed(
       const traces = source.traces(partition, at[partition]!, tracesPerRead)
       for (const { offset, trace } of traces) {
         at[partition] = offset + 1
-        if (trace.derivations.some(({ changes }) => changes.length > 0))
-          yield { position: at.join('.'), partition, offset, trace }
+        const isAsked = ({ changes, effects, kind }: Trace['derivations'][number]) =>
+          changes.length > 0 || (withEffects && (effects.length > 0 || kind === 'result'))
+        if (trace.derivations.some(isAsked)) yield { position: at.join('.'), partition, offset, trace }
         if (signal?.aborted) return
       }
       // A record that the log holds twice leaves no second trace.
@@ -74,5 +73,5 @@ const unknownPosition = (text: string) =>
   changeError(
     'position-unknown',
     `The position ${JSON.stringify(text)} does not belong to this log, or the changes after it are no longer kept. ` +
-      'Read the tables again, and go on from the present position.',
+      'Read the tables again, and continue from the current position.',
   )

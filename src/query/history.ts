@@ -9,15 +9,23 @@ export interface RowChange {
   readonly nth: number
   /** Log time, in milliseconds since 1970. */
   readonly at: number
-  /** The derivation that made it: a step of the story of its request. */
-  readonly kind: StoryStep['kind']
+  /**
+   * The derivation that made it: a step of the story of its request; or `filled`: the row was made from the
+   * past, for a new table.
+   */
+  readonly kind: StoryStep['kind'] | 'filled'
   readonly type: string
-  readonly requestId: string
-  readonly principal: string
+  /** Of that request, or of the promotion that it follows from; left out if the row was filled. */
+  readonly requestId?: string
+  readonly principal?: string
   /** The row before and after; undefined where there was none. */
   readonly before: unknown
   readonly after: unknown
 }
+
+/** Whether a derivation is a step of a story. */
+export const isStep = (kind: TracedDerivation['kind']): kind is StoryStep['kind'] =>
+  kind !== 'waits' && kind !== 'decides' && kind !== 'filled'
 
 /** The place of a change: the offset of its record, and its number there. */
 export type ChangePlace = readonly [offset: number, nth: number]

@@ -1,22 +1,16 @@
-import type { Constraint, KeyPart, Query, Row, TableChange } from '../app/index.ts'
+import type { KeyPart, Query, Row, TableChange } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
-import {
-  type ClaimRow,
-  claims,
-  operatorTables,
-  type Usage,
-  type UsageShown,
-  usage,
-  usageShown,
-  type Victim,
-  type Violation,
-  victims,
-  violations,
-} from '../constraint/tables.ts'
+import { operatorTables, violations } from '../constraint/tables.ts'
 import { correctionFor } from '../derivation/correction.ts'
-import { type EffectRow, type EffectState, type EffectsQuery, effectState } from '../effect/outbox.ts'
+import {
+  type EffectRow,
+  type EffectState,
+  type EffectsQuery,
+  effectState,
+  effects,
+} from '../effect/outbox.ts'
 import { changeError } from '../failure.ts'
-import { type Identity, identityOf, principalOf, requestIdOf } from '../identity.ts'
+import { type Identity, identityOf, principalOf, requestIdOf, senderOf } from '../identity.ts'
 import type { Log, Position } from '../log/log.ts'
 import { partitionOf } from '../log/partitions.ts'
 import { type CorrectionRecord, decodeRecord, type LogRecord, type RequestRecord } from '../log/record.ts'
@@ -27,9 +21,11 @@ import type { Program } from '../sandbox/program.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import { digest } from '../state/digest.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
-import type { TableRow, TableShape, TableState } from '../state/table.ts'
+import type { TableRow, TableState } from '../state/table.ts'
 import { feed } from './feed.ts'
-import { type ChangePlace, changesBack, type RowHistory } from './history.ts'
+import { type ChangePlace, changesBack, isStep, type RowChange, type RowHistory } from './history.ts'
+import { type JudgedReader, judgedReader } from './judged.ts'
+import { type Past, pastOf } from './past.ts'
 import { rowOf, rowsOf } from './rows.ts'
 import type { Preview, Story, StoryChange, StoryCorrection, StoryReply, StoryStep } from './story.ts'
 
@@ -39,38 +35,14 @@ export interface Changes {
   readonly changes: readonly TableChange[]
 }
 
-/** A violation, the key that its constraint is judged under, and its first victims: 100 at most. */
-export type KeyedViolation = Violation & { readonly key: string; readonly victims: readonly Victim[] }
-
-/** How many victims are shown with a violation; `hence.victims` has all. */
-export const victimsShown = 100
-
-/** A claim that was granted, and the request that holds it. */
-export type KeyedClaim = Pick<ClaimRow, 'units' | 'priority' | 'at' | 'confirmed'> & {
-  readonly requestId: string
-  readonly principal: string
-  /** The partition key of that request. */
-  readonly key: string
-}
-
 /** System messages name requests by their identity, whose form is internal. */
 function withSender(data: { readonly identity?: string }): object {
   const { identity, ...rest } = data
   if (identity === undefined) return rest
-  return { requestId: requestIdOf(identity), principal: principalOf(identity), ...rest }
+  return { ...senderOf(identity), ...rest }
 }
 
 const repliesMax = 100
-
-function byOrder({ key: [, , a], value: x }: TableRow, { key: [, , b], value: y }: TableRow): number {
-  const [first, second] = [x as ClaimRow, y as ClaimRow]
-  return (
-    Number(first.confirmed) - Number(second.confirmed) ||
-    first.rank - second.rank ||
-    first.order - second.order ||
-    (a! < b! ? -1 : 1)
-  )
-}
 
 /** Reads the derived state. The values that it returns are objects of the main realm. */
 export class Reader {
@@ -78,12 +50,21 @@ export class Reader {
   readonly #tables: ReadonlyMap<string, TableState>
   readonly #processor: Processor
   readonly #records: RecordReader
+  readonly judged: JudgedReader
+  readonly past: Past
 
   constructor(program: Program, tables: ReadonlyMap<string, TableState>, processor: Processor, log: Log) {
     this.#program = program
     this.#tables = tables
     this.#processor = processor
     this.#records = new RecordReader(log)
+    this.judged = judgedReader(tables)
+    this.past = pastOf(processor, {
+      shape: (name) => program.app.tables.get(name),
+      table: (name) => this.#table(name),
+      out: (name, row) => this.#out(name, row),
+      timeOf: async ({ partition, offset }) => (await this.#record(partition, offset)).time,
+    })
   }
 
   get(name: string, key: readonly KeyPart[]): unknown {
@@ -121,7 +102,7 @@ export class Reader {
       for (const derivation of trace?.derivations ?? []) {
         const { kind, rootPartition, rootOffset, violation } = derivation
         if (rootPartition !== partition || rootOffset !== offset) continue
-        if (kind === 'waits' || kind === 'decides') continue
+        if (!isStep(kind)) continue
         if (violation !== undefined) answerable.add(violation)
         const step = this.#step({ ...derivation, kind }, `${at.partition}:${at.offset}`, trace!.time)
         steps.push(step)
@@ -138,8 +119,7 @@ export class Reader {
     }
     const { record, time } = await this.request(partition, offset)
     return {
-      requestId: requestIdOf(identity),
-      principal: principalOf(identity),
+      ...senderOf(identity),
       type: record.type,
       input: JSON.parse(record.input),
       token: `${partition}:${offset}`,
@@ -171,18 +151,14 @@ export class Reader {
         if (id === requestIdOf(identity) && principalOf(reply) !== principalOf(identity)) continue
         const { partition, offset } = this.#processor.decided(reply)!
         const { type } = (await this.request(partition, offset)).record
-        const [requestId, principal] = [requestIdOf(reply), principalOf(reply)]
-        replies.push({ inReplyTo: id, requestId, principal, type, token: `${partition}:${offset}` })
+        replies.push({ inReplyTo: id, ...senderOf(reply), type, token: `${partition}:${offset}` })
         if (replies.length === repliesMax) return replies
       }
     }
     return replies
   }
 
-  /**
-   * Changes of a row before a place, the last first: `limit` at most, out of the traces that are kept.
-   * @throws HenceError `unknown-table`, `key-invalid` (change)
-   */
+  /** Changes of a row before a place, the last first: `limit` at most, out of the traces that are kept. */
   async history(
     name: string,
     key: readonly KeyPart[],
@@ -198,10 +174,13 @@ export class Reader {
     const keptFrom = `${partition}:${traces.keptFrom[partition]}`
     const changes = found.map(async ({ place: [offset, nth], at, by, change }) => {
       const { before, after } = this.#row(change)
-      const { identity } = (await this.request(by.rootPartition, by.rootOffset)).record
-      const [requestId, principal] = [requestIdOf(identity), principalOf(identity)]
-      const { kind, type } = by as typeof by & Pick<StoryStep, 'kind'>
-      return { token: `${partition}:${offset}`, nth, at, kind, type, requestId, principal, before, after }
+      const { record } = await this.#record(by.rootPartition, by.rootOffset)
+      // A row that a promotion corrects follows from no request.
+      const from = record.kind === 'control' ? record.control : record
+      const identity = 'identity' in from ? from.identity : undefined
+      const sender = identity && senderOf(identity)
+      const { kind, type } = by as typeof by & Pick<RowChange, 'kind'>
+      return { token: `${partition}:${offset}`, nth, at, kind, type, ...sender, before, after }
     })
     return { changes: await Promise.all(changes), keptFrom, ...rest }
   }
@@ -210,7 +189,7 @@ export class Reader {
   preview(request: RequestRecord, key: string, now: number): Preview {
     const { steps, ...rest } = this.#processor.preview(request, key, now, (derivation, time) => {
       const { kind } = derivation
-      if (kind === 'waits' || kind === 'decides') return undefined
+      if (!isStep(kind)) return undefined
       const { token: _, ...step } = this.#step({ ...derivation, kind }, '', time)
       return step
     })
@@ -221,6 +200,7 @@ export class Reader {
     from: string | undefined,
     signal: AbortSignal | undefined,
     next: () => Promise<void>,
+    withEffects: boolean,
   ): AsyncGenerator<Changes> {
     const { traces } = this.#processor
     const source = {
@@ -229,9 +209,25 @@ export class Reader {
       traces: (partition: number, offset: number, limit: number) => traces.from({ partition, offset }, limit),
       next,
     }
-    for await (const { position, partition, offset, trace } of feed(source, from, signal)) {
-      yield { position, changes: this.changesOf(partition, offset, trace) }
+    for await (const { position, partition, offset, trace } of feed(source, from, signal, withEffects)) {
+      const changes = this.changesOf(partition, offset, trace)
+      if (withEffects) changes.push(...(await this.#effectsOf(partition, offset, trace)))
+      yield { position, changes }
     }
+  }
+
+  /** The effects that were asked for, redriven or ended with a record, in their present state. */
+  async #effectsOf(partition: number, offset: number, { derivations }: Trace): Promise<TableChange[]> {
+    const ids = new Set(derivations.flatMap(({ effects }) => effects))
+    if (derivations.some(({ kind }) => kind === 'result')) {
+      const { record } = await this.#record(partition, offset)
+      if (record.kind === 'result') ids.add(record.effect)
+    }
+    const token = `${partition}:${offset}`
+    return [...ids].flatMap((id) => {
+      const after = this.effect(id)
+      return after === undefined ? [] : { table: effects.name, key: [id], before: undefined, after, token }
+    })
   }
 
   changesOf(partition: number, offset: number, { derivations }: Trace): TableChange[] {
@@ -260,50 +256,6 @@ export class Reader {
     return rows.map(([id, row]) => effectState(id, row))
   }
 
-  violation(key: string, id: string): KeyedViolation | undefined {
-    const row = this.#system(violations).get(encodeKey([key, id]))
-    return row === undefined ? undefined : this.#withVictims(key, row as Violation)
-  }
-
-  /** Violations, oldest first within a state. */
-  violations(options: { state?: Violation['state']; limit: number }): KeyedViolation[] {
-    const { state, limit } = options
-    const query = { index: 'byState', prefix: state === undefined ? [] : [state], limit }
-    return this.#system(violations)
-      .scan(query)
-      .map(({ key, value }) => this.#withVictims(key[0] as string, value as Violation))
-  }
-
-  #withVictims(key: string, violation: Violation): KeyedViolation {
-    const rows = this.#system(victims).scan({ prefix: [violation.id], limit: victimsShown }, encodeKey([key]))
-    return { ...violation, key, victims: rows.map(({ value }) => value as Victim) }
-  }
-
-  usage(constraint: Constraint, key: string): UsageShown {
-    return usageShown(
-      constraint,
-      this.#system(usage).get(encodeKey([key, constraint.name])) as Usage | undefined,
-    )
-  }
-
-  /** The claims on a key, those that give way first before the others. */
-  claims(constraint: string, key: string, limit: number): KeyedClaim[] {
-    const row = this.#system(usage).get(encodeKey([key, constraint])) as Usage | undefined
-    const query = { prefix: [constraint], ...(row?.ordered && { index: 'victims', limit }) }
-    const rows = this.#system(claims).scan(query, encodeKey([key]))
-    const inOrder = row?.ordered ? rows : rows.sort(byOrder).slice(0, limit)
-    return inOrder.map(({ key: [, , identity], value }) => {
-      const { units, priority, at, confirmed, holder } = value as ClaimRow
-      const [requestId, principal] = [requestIdOf(identity as string), principalOf(identity as string)]
-      return { requestId, principal, key: holder, units, priority, at, confirmed }
-    })
-  }
-
-  #system({ name }: TableShape): TableState {
-    return this.#tables.get(name)!
-  }
-
-  /** The request at a position of the log. */
   async request(partition: number, offset: number): Promise<{ record: RequestRecord; time: number }> {
     const { record, time } = await this.#record(partition, offset)
     if (record.kind === 'request') return { record, time }

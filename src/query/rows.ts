@@ -3,10 +3,7 @@ import { changeError } from '../failure.ts'
 import { encodeKey } from '../state/keys.ts'
 import type { TableRow, TableState } from '../state/table.ts'
 
-/**
- * The row under a key, as it is kept.
- * @throws HenceError `key-invalid` (change)
- */
+/** The row under a key, as it is kept. */
 export function rowOf(table: TableState, key: readonly KeyPart[]): unknown {
   const { name, kinds } = table
   const fits =
@@ -21,7 +18,6 @@ export function rowOf(table: TableState, key: readonly KeyPart[]): unknown {
 /**
  * The rows that match a query.
  * @param out makes the value that the caller gets
- * @throws HenceError `query-invalid`, `key-invalid`, `key-too-long` (change)
  */
 export function rowsOf(
   table: TableState,

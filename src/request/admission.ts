@@ -4,6 +4,7 @@ import type { DecidedOutcome, StoredOutcome } from '../derivation/stored-outcome
 import { changeError, type HenceError, retryError } from '../failure.ts'
 import { type Identity, requestIdOf } from '../identity.ts'
 import { encodeRequest } from '../log/record.ts'
+import { CellMap, hashOf } from '../state/cell-map.ts'
 import { type AdmittedRequest, sameMessage } from './message.ts'
 import type { OutgoingRecord } from './writer.ts'
 
@@ -18,7 +19,8 @@ interface SentMessage {
 
 /** A request between its admission and its outcome. */
 interface InFlight extends SentMessage {
-  readonly identity: Identity
+  readonly key: Identity
+  readonly hash: number
   readonly bytes: number
   /** The first waiter sent the request; the others are retries of it. */
   readonly waiters: WaitingSender[]
@@ -44,21 +46,26 @@ export interface WaitingSender {
   reject(error: unknown): void
 }
 
-/**
- * The requests that were admitted and are not decided yet, with their senders: bounds their bytes, lets every
- * retry wait beside the first sender, and answers all of them.
- */
+interface Bounds {
+  /** Of undecided requests, and of events in memory. */
+  readonly queueBytesMax: number
+  /** Of all events that wait. */
+  readonly waitingBytesMax: number
+}
+
+/** The undecided requests and their senders: bounds their bytes; every retry waits beside the first. */
 export class Admission {
-  readonly #queueBytesMax: number
+  readonly #bounds: Bounds
   readonly #storedOutcome: (identity: Identity) => StoredOutcome | undefined
-  readonly #inFlight = new Map<Identity, InFlight>()
+  /** No `Map`, where V8 would look each identity up in its table of strings, and keep it there. */
+  readonly #inFlight = new CellMap<InFlight>()
   #queuedBytes = 0
   /** Replies since the start. */
   readonly replies = { accepted: 0, rejected: 0, failed: 0, replayed: 0 }
 
   /** @param storedOutcome returns what the live generation has derived for an identity */
-  constructor(queueBytesMax: number, storedOutcome: (identity: Identity) => StoredOutcome | undefined) {
-    this.#queueBytesMax = queueBytesMax
+  constructor(bounds: Bounds, storedOutcome: (identity: Identity) => StoredOutcome | undefined) {
+    this.#bounds = bounds
     this.#storedOutcome = storedOutcome
   }
 
@@ -70,67 +77,59 @@ export class Admission {
     return this.#queuedBytes
   }
 
-  /**
-   * Finds whether a request is a retry: its first sending is still under way (`first`), the log has it
-   * (`stored`), or both. A request that was never sent before has neither.
-   */
+  /** Finds whether a request is a retry: of one under way (`first`), one in the log (`stored`), or both. */
   sentBefore(identity: Identity): SentBefore {
-    return { first: this.#inFlight.get(identity), stored: this.#storedOutcome(identity) }
+    return { first: this.#find(identity), stored: this.#storedOutcome(identity) }
   }
 
   has(identity: Identity): boolean {
-    return this.#inFlight.has(identity)
+    return this.#find(identity) !== undefined
   }
 
   /**
    * Admits a request that was not sent before.
-   * @param heldBytes the bytes of events that wait to be written, which count too
+   * @param events the bytes of the events that wait, and of those of them in memory
    * @returns the record to append
-   * @throws HenceError `overloaded` (retry)
    */
   admit(
     identity: Identity,
     message: AdmittedRequest,
     sender: WaitingSender,
-    heldBytes: number,
+    events: { readonly bytes: number; readonly heldBytes: number },
   ): OutgoingRecord {
     const { type, version, input, output, parsed, inReplyTo } = message
     const bytes = encodeRequest(identity, type, input, output, version, inReplyTo)
-    const waiting = this.#queuedBytes + heldBytes
-    if (waiting + bytes.length > this.#queueBytesMax && waiting > 0) {
-      throw retryError(
-        'overloaded',
-        `${this.#inFlight.size} requests with ${this.#queuedBytes} bytes are waiting, and ${heldBytes} bytes of events, ` +
-          `and the limit is ${this.#queueBytesMax} bytes. Nothing was written: send the same request again later.`,
+    const { queueBytesMax, waitingBytesMax } = this.#bounds
+    const waiting = this.#queuedBytes + events.heldBytes
+    if (waiting + bytes.length > queueBytesMax && waiting > 0)
+      throw overloaded(
+        `${this.#inFlight.size} requests with ${this.#queuedBytes} bytes are waiting, and ${events.heldBytes} bytes of events, ` +
+          `and the limit is ${queueBytesMax} bytes`,
       )
-    }
+    if (events.bytes > waitingBytesMax)
+      throw overloaded(
+        `${events.bytes} bytes of events wait for partitions that have not been written, and the limit is ` +
+          `${waitingBytesMax} bytes`,
+      )
     this.#queuedBytes += bytes.length
-    const entry: InFlight = { identity, type, input, bytes: bytes.length, waiters: [sender] }
-    this.#inFlight.set(identity, entry)
+    const hash = hashOf(identity)
+    this.#inFlight.add({ key: identity, hash, type, input, bytes: bytes.length, waiters: [sender] })
     const reply = inReplyTo !== undefined && { inReplyTo }
     return { record: { kind: 'request', identity, type, version, input, output, ...reply, parsed }, bytes }
   }
 
-  /**
-   * Lets a retry wait beside the first sender.
-   * @param stored where the log has the request; undefined while it is being appended
-   * @throws HenceError `request-id-reused` (change)
-   */
+  /** Lets a retry wait beside the first sender of a request, in the log (`stored`) or on its way there. */
   join(
     first: InFlight,
     sent: SentMessage,
     stored: DecidedOutcome | undefined,
     until: Until,
   ): Promise<Reply | Enqueued> {
-    checkSame(first.identity, first, sent)
+    checkSame(first.key, first, sent)
     return wait(first, until, stored)
   }
 
-  /**
-   * Answers a retry of a request that the log has, or lets it wait while the request waits for its claims.
-   * @param first the request as the log has it
-   * @throws HenceError `request-id-reused` (change)
-   */
+  /** Answers a retry of a request in the log (`first`), or lets it wait while that waits for its claims. */
   replay(
     identity: Identity,
     first: SentMessage,
@@ -140,17 +139,18 @@ export class Admission {
   ): Promise<Reply | Enqueued> | Reply | Enqueued {
     checkSame(identity, first, sent)
     if (stored.outcome !== undefined) return this.#answer(identity, stored, stored.outcome, true, until)
-    let entry = this.#inFlight.get(identity)
+    let entry = this.#find(identity)
     if (entry === undefined) {
-      entry = { identity, type: first.type, input: first.input, bytes: 0, waiters: [], stored }
-      this.#inFlight.set(identity, entry)
+      const { type, input } = first
+      entry = { key: identity, hash: hashOf(identity), type, input, bytes: 0, waiters: [], stored }
+      this.#inFlight.add(entry)
     }
     return wait(entry, until, stored)
   }
 
   /** Answers the senders of a request that was applied: all of them if it is decided. */
   decided(identity: Identity, stored: DecidedOutcome): void {
-    const entry = this.#inFlight.get(identity)
+    const entry = this.#find(identity)
     if (entry === undefined) return
     const { outcome } = stored
     if (outcome === undefined) {
@@ -160,7 +160,9 @@ export class Admission {
       return
     }
     this.#leave(entry)
-    for (const [i, { until, resolve }] of entry.waiters.entries()) {
+    const { waiters } = entry
+    for (let i = 0; i < waiters.length; i++) {
+      const { until, resolve } = waiters[i]!
       resolve(this.#answer(identity, stored, outcome, i > 0 || entry.stored !== undefined, until))
     }
   }
@@ -170,7 +172,7 @@ export class Admission {
    * known whether the log has the request, so that a retry cannot be appended meanwhile.
    */
   uncertain(identity: Identity, error: HenceError): void {
-    const entry = this.#inFlight.get(identity)
+    const entry = this.#find(identity)
     if (entry === undefined) return
     for (const waiter of entry.waiters.splice(0)) waiter.reject(error)
     entry.certain = new Promise((resolve) => {
@@ -181,17 +183,18 @@ export class Admission {
   /**
    * Answers those who wait for claims of a request that is in the log, while these cannot be judged. A retry
    * waits again.
-   * @param isStalled whether anything is held up: then those are answered who have waited since the last call
+   * @param why what holds them up, as the end of a sentence: then those are answered who have waited since
+   * the last call
    * @returns whether anybody waits for claims
    */
-  answerWaiting(isStalled: boolean): boolean {
+  answerWaiting(why: string | undefined): boolean {
     let anybody = false
-    for (const { identity, waiters, stored, waitsAt = stored } of this.#inFlight.values()) {
+    for (const { key, waiters, stored, waitsAt = stored } of this.#inFlight.all()) {
       if (waitsAt === undefined) continue
       anybody = true
-      if (!isStalled) continue
+      if (why === undefined) continue
       for (const waiter of waiters.splice(0)) {
-        if (waiter.isLate) waiter.reject(undecided(enqueuedAt(identity, waitsAt)))
+        if (waiter.isLate) waiter.reject(undecided(enqueuedAt(key, waitsAt), why))
         else waiters.push(Object.assign(waiter, { isLate: true }))
       }
     }
@@ -200,7 +203,7 @@ export class Admission {
 
   /** A request that was admitted is not appended: rejects its senders. */
   refuse(identity: Identity, error: HenceError): void {
-    const entry = this.#inFlight.get(identity)
+    const entry = this.#find(identity)
     if (entry === undefined) return
     this.#leave(entry)
     for (const waiter of entry.waiters) waiter.reject(error)
@@ -208,13 +211,13 @@ export class Admission {
 
   /** The log was read again: a request that it lacks may now be sent anew. */
   certain(identity: Identity): void {
-    const entry = this.#inFlight.get(identity)
+    const entry = this.#find(identity)
     if (entry) this.#leave(entry)
   }
 
   /** Rejects all senders. */
   abandon(error: HenceError): void {
-    for (const identity of this.#inFlight.keys()) this.refuse(identity, error)
+    for (const { key } of this.#inFlight.all()) this.refuse(key, error)
   }
 
   #answer(
@@ -225,14 +228,24 @@ export class Admission {
     until: Until,
   ): Reply | Enqueued {
     this.replies[replayed ? 'replayed' : outcome.status]++
-    const enqueued = enqueuedAt(identity, stored)
-    if (until === 'durable') return enqueued
-    const { corrected } = stored
-    return { ...outcome, ...enqueued, replayed, ...(corrected && { corrected }) }
+    if (until === 'durable') return enqueuedAt(identity, stored)
+    const { partition, offset, corrected } = stored
+    // As `enqueuedAt`; each further `...` would cost more than all fields together.
+    const reply = {
+      ...outcome,
+      requestId: requestIdOf(identity),
+      token: `${partition}:${offset}`,
+      replayed,
+    }
+    return corrected === undefined ? reply : { ...reply, corrected }
+  }
+
+  #find(identity: Identity): InFlight | undefined {
+    return this.#inFlight.get(identity, hashOf(identity))
   }
 
   #leave(entry: InFlight): void {
-    this.#inFlight.delete(entry.identity)
+    this.#inFlight.remove(entry)
     this.#queuedBytes -= entry.bytes
     assert(
       this.#queuedBytes >= 0,
@@ -247,15 +260,18 @@ export class Admission {
 function wait(entry: InFlight, until: Until, stored?: DecidedOutcome): Promise<Reply | Enqueued> {
   return new Promise((resolve, reject) => {
     entry.waiters.push({ until, resolve, reject })
-    if (stored !== undefined && until === 'durable') resolve(enqueuedAt(entry.identity, stored))
+    if (stored !== undefined && until === 'durable') resolve(enqueuedAt(entry.key, stored))
   })
 }
 
-const undecided = ({ requestId, token }: Enqueued) =>
+const overloaded = (why: string) =>
+  retryError('overloaded', `${why}. Nothing was written: send the same request again later.`)
+
+const undecided = ({ requestId, token }: Enqueued, why: string) =>
   retryError(
     'not-decided-yet',
     `The request ${JSON.stringify(requestId)} is in the log, at ${token}, and waits for claims that cannot be judged at ` +
-      'present, since a partition cannot be written. Send the same request again for its outcome, or read its story.',
+      `present, since ${why}. Send the same request again for its outcome, or read its story.`,
   )
 
 function checkSame(identity: Identity, first: SentMessage, sent: SentMessage): void {

@@ -25,10 +25,7 @@ export interface AdmittedRequest {
 /** The part of a request's definition that admission needs; operator requests have the version 1. */
 export type AdmittedDefinition = Pick<Request, 'name' | 'input' | 'key'> & Partial<Pick<Request, 'version'>>
 
-/**
- * The definition of a request: one of the app's or an operator request.
- * @throws HenceError `unknown-request` (change)
- */
+/** The definition of a request: one of the app's or an operator request. */
 export function requestOf(app: App, type: string): AdmittedDefinition {
   const request: AdmittedDefinition | undefined = app.requests.get(type) ?? operatorRequests.get(type)
   if (request) return request
@@ -58,10 +55,7 @@ export interface Input {
   readonly value: unknown
 }
 
-/**
- * @param realm that of the app: its schemas get values of their own realm
- * @throws HenceError `input-not-json`, `value-too-large` (change)
- */
+/** @param realm that of the app: its schemas get values of their own realm */
 export function inputOf(type: string, value: unknown, realm: Realm): Input {
   try {
     const sealed = realm.seal(value)
@@ -130,10 +124,12 @@ function sameValue(before: unknown, after: unknown): boolean {
   if (before === after) return true
   if (typeof after !== 'object' || after === null) return false
   if (Object.getPrototypeOf(before) !== Object.getPrototypeOf(after)) return false
-  const names = Object.keys(after)
-  if (names.length !== Object.keys(before).length) return false
-  for (const name of names) {
-    if (!Object.hasOwn(before, name)) return false
+  const [names, old] = [Object.keys(after), Object.keys(before)]
+  if (names.length !== old.length) return false
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i]!
+    // Most schemas keep the order too.
+    if (name !== old[i] && !Object.hasOwn(before, name)) return false
     if (!sameValue((before as Record<string, unknown>)[name], (after as Record<string, unknown>)[name]))
       return false
   }

@@ -8,7 +8,6 @@ export type ValidationResult = AdmittedRequest | { readonly error: unknown }
 interface Unvalidated {
   readonly definition: AdmittedDefinition
   readonly input: Input
-  readonly done: (validated: ValidationResult) => void
 }
 
 /**
@@ -16,11 +15,12 @@ interface Unvalidated {
  * event loop turns. A schema that does not end, for example because of a regular expression that backtracks,
  * costs its request a refusal, and nobody else anything.
  */
-export class Validation {
+export class Validation<Request extends Unvalidated> {
   readonly #limitMs: () => number
   readonly #program: () => Pick<Program, 'realm' | 'deriving'>
   readonly #interrupted: () => void
-  #waiting: Unvalidated[] = []
+  readonly #done: (request: Request, validated: ValidationResult) => void
+  #waiting: Request[] = []
   /** Settles when all that were added have been validated. */
   #running: Promise<void> | undefined
 
@@ -28,18 +28,21 @@ export class Validation {
    * @param limitMs returns how long one validation may take, and a group
    * @param program returns the app's code
    * @param interrupted called after a validation was interrupted: then the realm must not be used any more
+   * @param done called with each result
    */
   constructor(
     limitMs: () => number,
     program: () => Pick<Program, 'realm' | 'deriving'>,
     interrupted: () => void,
+    done: (request: Request, validated: ValidationResult) => void,
   ) {
     this.#limitMs = limitMs
     this.#program = program
     this.#interrupted = interrupted
+    this.#done = done
   }
 
-  add(request: Unvalidated): void {
+  add(request: Request): void {
     this.#waiting.push(request)
     this.#running ??= this.#validateAll().finally(() => {
       this.#running = undefined
@@ -53,7 +56,7 @@ export class Validation {
 
   async #validateAll(): Promise<void> {
     while (this.#waiting.length > 0) {
-      let group: Unvalidated[] = []
+      let group: Request[] = []
       let results: ValidationResult[] = []
       const limitMs = this.#limitMs()
       const tookMs = await withinLimit(limitMs, () => {
@@ -62,7 +65,7 @@ export class Validation {
         for (const request of group) results.push(this.#validated(request))
       })
       if (tookMs === undefined) results = await this.#singly(group, limitMs)
-      for (const [i, { done }] of group.entries()) done(results[i]!)
+      for (let i = 0; i < group.length; i++) this.#done(group[i]!, results[i]!)
     }
   }
 

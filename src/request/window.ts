@@ -48,10 +48,7 @@ export class IdWindow {
     this.#stepMs = Math.min(stepMsMax, windowMs / 100)
   }
 
-  /**
-   * Goes on from what the log says.
-   * @param isConfirmed the clock is right, so nothing since then was a jump
-   */
+  /** Goes on from what the log says; with a confirmed clock nothing since then was a jump. */
   begin(log: Begun, isConfirmed: boolean): void {
     const first = log.history[0]?.at ?? this.#clock.now()
     let time = 0
@@ -72,7 +69,6 @@ export class IdWindow {
    * Refuses an id that is forgotten or soon will be, and one from a clock that is too far ahead, since its
    * outcome would be kept too long. Ids that contain no time pass.
    * @param forgotten ids from before this are forgotten
-   * @throws HenceError `request-id-expired`, `request-id-from-the-future` (change)
    */
   check(identity: Identity, forgotten: number): void {
     const now = this.#clock.now()

@@ -1,7 +1,8 @@
 import { type Clock, elapsed, pause } from '../clock.ts'
-import { HenceError, retryError } from '../failure.ts'
+import { HenceError, retryError, unended } from '../failure.ts'
 import type { Log } from '../log/log.ts'
-import type { LogRecord } from '../log/record.ts'
+import type { LogRecord, SentEvent } from '../log/record.ts'
+import { OutgoingEvents } from './outgoing-events.ts'
 
 /** A record on its way to the log. */
 export interface OutgoingRecord {
@@ -17,7 +18,8 @@ export interface Append {
   readonly durable: ReturnType<Log['append']>
 }
 
-// Bounds of one append: large enough to use the disk well, small enough to apply in milliseconds.
+// Bounds of one append: large enough to use the disk well, small enough to apply in milliseconds. Events get
+// half of it, so that many of them do not hold requests up.
 const recordsPerAppendMax = 4_096
 const bytesPerAppendMax = 1024 * 1024
 const retryMsMin = 20
@@ -25,17 +27,15 @@ const retryMsMax = 5_000
 /** After so many failures in a row nobody waits any more: about a tenth of a second. */
 const patience = 3
 
-/**
- * The queue before one partition of the log. Records that arrive while a batch is being fsynced gather for
- * the next one (group commit).
- */
+/** The queue before a partition: records gather while the batch before is fsynced (group commit). */
 export class PartitionWriter {
   readonly partition: number
+  readonly events: OutgoingEvents
   readonly #log: Log
   readonly #clock: Clock
   readonly #held: (writer: PartitionWriter, why: HenceError | undefined) => void
   #queue: OutgoingRecord[] = []
-  /** From `add` until `rest`. */
+  /** From `begin` until `rest`. */
   #isBusy = false
   #idle: (() => void)[] = []
   #isFinishing = false
@@ -48,30 +48,38 @@ export class PartitionWriter {
   #since: number | undefined
   /** When the last append was begun: what was queued later has waited since then at most. */
   #takenAt = 0
-  /** The bytes of events and corrections that are queued, and of those that an append has taken. */
-  #queuedBytes = 0
-  #takenBytes = 0
+  readonly #eventBytesMax: number
   /** Ends the pause before the next attempt. */
   readonly #hurry = new AbortController()
 
-  /** @param held called when writing is held up, and without a reason when it goes on */
+  /**
+   * @param held called when writing is held up, and without a reason when it goes on
+   * @param eventAt returns an event for the partition, see `OutgoingEvents`
+   * @param eventBytesMax of one append
+   */
   constructor(
     partition: number,
     log: Log,
     clock: Clock,
     held: (writer: PartitionWriter, why: HenceError | undefined) => void,
+    eventAt: (source: number, number: number) => SentEvent | undefined,
+    eventBytesMax: number,
   ) {
     this.#held = held
+    this.events = new OutgoingEvents(eventAt)
+    this.#eventBytesMax = Math.min(eventBytesMax, bytesPerAppendMax / 2)
     this.partition = partition
     this.#log = log
     this.#clock = clock
   }
 
-  /** Queues a record. Returns true if nobody appends yet: the caller must then do so, until `rest`. */
-  add(outgoing: OutgoingRecord): boolean {
+  add(outgoing: OutgoingRecord): void {
     this.#queue.push(outgoing)
-    this.#queuedBytes += derivedBytes(outgoing)
-    if (this.#isBusy) return false
+  }
+
+  /** Returns true if something is queued and nobody appends yet: the caller must then do so, until `rest`. */
+  begin(): boolean {
+    if (this.#isBusy || this.isEmpty) return false
     this.#isBusy = true
     this.#since = elapsed(this.#clock)
     return true
@@ -79,8 +87,8 @@ export class PartitionWriter {
 
   /** Begins to append a batch of what is queued; undefined when nothing is, or after `stop`. */
   append(): Append | undefined {
-    if (this.#isStopped || this.#queue.length === 0) return undefined
-    const records = this.#take()
+    const records = this.#isStopped ? [] : this.#take()
+    if (records.length === 0) return undefined
     this.#takenAt = elapsed(this.#clock)
     const durable = this.#log.append(
       this.partition,
@@ -103,14 +111,13 @@ export class PartitionWriter {
     return this.#isBusy
   }
 
-  /** Resolves when it is not busy. */
   drained(): Promise<void> {
     if (!this.#isBusy) return Promise.resolve()
     return new Promise((resolve) => this.#idle.push(resolve))
   }
 
   succeeded(): void {
-    this.#failures = this.#takenBytes = 0
+    this.#failures = 0
     this.#since = this.#takenAt
     if (this.#heldUp === undefined) return
     this.#heldUp = undefined
@@ -122,11 +129,6 @@ export class PartitionWriter {
     return this.#since === undefined ? 0 : elapsed(this.#clock) - this.#since
   }
 
-  /** The bytes of events and corrections that are not written, also between two tries of an append. */
-  get heldBytes(): number {
-    return this.#queuedBytes + this.#takenBytes
-  }
-
   /** Why nothing can be written at present; undefined if it can, as far as is known. */
   get heldUp(): HenceError | undefined {
     return this.#heldUp
@@ -134,7 +136,7 @@ export class PartitionWriter {
 
   /** Whether nothing is queued. */
   get isEmpty(): boolean {
-    return this.#queue.length === 0
+    return this.#queue.length === 0 && this.events.isEmpty
   }
 
   /** Takes the requests out of the queue: nobody should wait for a log that cannot be written. */
@@ -172,15 +174,12 @@ export class PartitionWriter {
   }
 
   /**
-   * Puts the events and corrections that the log lacks first, since later ones of the same channel may
-   * already be queued.
+   * Puts the corrections that the log lacks first, since later ones may already be queued.
    * @param isAll whether these are all; otherwise those that are queued come after them
    */
   requeue(missing: readonly OutgoingRecord[], isAll: boolean): void {
-    const others = isAll ? this.#queue.filter(({ record }) => !isDerived(record)) : this.#queue
+    const others = isAll ? this.#queue.filter(({ record }) => record.kind !== 'correction') : this.#queue
     this.#queue = [...missing, ...others]
-    this.#queuedBytes = this.#queue.reduce((sum, outgoing) => sum + derivedBytes(outgoing), 0)
-    this.#takenBytes = 0
   }
 
   /** From now on, attempts are not repeated. */
@@ -200,30 +199,16 @@ export class PartitionWriter {
   }
 
   #take(): OutgoingRecord[] {
+    const events = this.events.take(recordsPerAppendMax / 2, this.#eventBytesMax)
+    const countMax = recordsPerAppendMax - events.length
+    let bytes = events.reduce((sum, event) => sum + event.bytes.length, 0)
     let count = 0
-    let bytes = 0
-    this.#takenBytes = 0
-    while (count < this.#queue.length && count < recordsPerAppendMax && bytes < bytesPerAppendMax) {
-      const outgoing = this.#queue[count++]!
-      bytes += outgoing.bytes.length
-      this.#takenBytes += derivedBytes(outgoing)
-    }
-    this.#queuedBytes -= this.#takenBytes
-    if (count === this.#queue.length) {
-      const all = this.#queue
-      this.#queue = []
-      return all
-    }
-    return this.#queue.splice(0, count)
+    while (count < this.#queue.length && count < countMax && bytes < bytesPerAppendMax)
+      bytes += this.#queue[count++]!.bytes.length
+    const queued = this.#queue.splice(0, count)
+    return events.length === 0 ? queued : [...events, ...queued]
   }
 }
-
-/** Whether a record follows from others, so that it can be made again. */
-export function isDerived({ kind }: LogRecord): boolean {
-  return kind === 'event' || kind === 'correction'
-}
-
-const derivedBytes = ({ record, bytes }: OutgoingRecord) => (isDerived(record) ? bytes.length : 0)
 
 const heldUp = (partition: number, cause: HenceError) =>
   retryError(
@@ -234,7 +219,7 @@ const heldUp = (partition: number, cause: HenceError) =>
   )
 
 /** Without the advice, which is for the failed append itself. */
-const firstSentence = (message: string): string => `${message.split('. ', 1)[0]!.replace(/\.$/, '')}.`
+const firstSentence = (message: string): string => `${unended(message.split('. ', 1)[0]!)}.`
 
 /** Whether writing the same again, by this process, can succeed. */
 export function isRetryable(error: unknown): error is HenceError {

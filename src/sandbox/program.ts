@@ -65,10 +65,7 @@ export function sandboxed(bundle: AppBundle): Program {
   return fresh()
 }
 
-/**
- * Loads a module of views, like the code of an app.
- * @throws HenceError `bundle-failed`, `app-invalid` (change)
- */
+/** Loads a module of views, like the code of an app. */
 export function sandboxedViews(bundle: AppBundle): ViewProgram {
   const { exported, ...loaded } = load(scriptOf(bundle), bundle.hash)
   return { ...loaded, views: checkViews(exported) }
@@ -199,6 +196,7 @@ interface Definition {
   readonly name?: string
   readonly scope?: string
   readonly event?: unknown
+  readonly table?: { readonly name: string }
 }
 
 /** Which list of `app(…)` a kind of definition belongs to. An event is listed by its reaction. */
@@ -208,6 +206,7 @@ const lists: Readonly<Record<string, string>> = {
   reaction: 'reactions',
   constraint: 'constraints',
   effect: 'effects',
+  fill: 'fills',
 }
 
 /**
@@ -228,6 +227,7 @@ function recordDefinitions() {
     event: (...args) => recorded(scope.event(...args)),
     on: (...args) => recorded(scope.on(...args)),
     correct: (...args) => recorded(scope.correct(...args)),
+    fill: (...args) => recorded(scope.fill(...args)),
     unique: (...args) => recorded(scope.unique(...args)),
     capacity: (...args) => recorded(scope.capacity(...args)),
   })
@@ -238,15 +238,19 @@ function recordDefinitions() {
       for (const list of Object.values(parts))
         for (const each of Array.isArray(list) ? list : []) listed.add(each)
       for (const { event } of parts.reactions ?? []) listed.add(event)
+      for (const { source } of parts.fills ?? []) listed.add(source)
       return app(name, parts)
     },
-    /** @throws HenceError `unknown-definition` (change) */
     check(): void {
       for (const definition of made) {
         if (listed.has(definition)) continue
-        const { kind, name, scope, event } = definition
+        const { kind, name, scope, event, table } = definition
         const what =
-          name ?? (event as Definition).name ?? (event as { effect?: string }).effect ?? 'corrections'
+          name ??
+          table?.name ??
+          (event as Definition).name ??
+          (event as { effect?: string }).effect ??
+          'corrections'
         throw changeError(
           'unknown-definition',
           `The module defines the ${kind} ${kind === 'reaction' ? 'to ' : ''}"${what}"` +

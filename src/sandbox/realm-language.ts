@@ -339,8 +339,7 @@ export function installLanguage(host: LanguageHost): () => void {
       if (property.configurable && property.writable) assignable(object, name, property.value)
     }
   }
-  // The engine replaces and matches slowly once RegExp.prototype has changed in any way, so it alone is not
-  // frozen.
+  // The engine matches slowly once RegExp.prototype has changed in any way, so it alone is not frozen.
   for (const name of ownKeys(RegExp.prototype)) {
     const { value, get } = getOwnPropertyDescriptor(RegExp.prototype, name)!
     harden(value ?? get)

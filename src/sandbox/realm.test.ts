@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { HenceError } from '../failure.ts'
+import { recordBytesMax } from '../log/log.ts'
 import { mainRealm } from './realm.ts'
 
 const jsonWithoutProto = fc.jsonValue().filter((value) => !JSON.stringify(value).includes('"__proto__":'))
@@ -78,4 +79,22 @@ test('sealing refuses what is too large for a record, and takes what is just not
   assert.throws(() => mainRealm.seal('x'.repeat(most + 1)), tooLarge)
   assert.throws(() => mainRealm.seal(new Array(1024 * 128).fill(1)), tooLarge)
   assert.throws(() => mainRealm.seal({ ['x'.repeat(most)]: 1 }), tooLarge)
+})
+
+test('four sealed values fit in a record, however JSON escapes them: a correction has so many', () => {
+  const most = 1024 * 1024 - 8
+  let largest = 0
+  for (const escaped of ['\u0001', '"', '\u{1f600}']) {
+    for (let part = 0; part <= 1; part += 0.05) {
+      const count = Math.floor((most * part) / escaped.length)
+      const text = escaped.repeat(count) + '\u8a9e'.repeat(most - count * escaped.length)
+      try {
+        largest = Math.max(largest, Buffer.byteLength(JSON.stringify(mainRealm.seal(text))))
+      } catch (error) {
+        assert.equal((error as HenceError).code, 'value-too-large')
+        assert.notEqual(escaped, '"')
+      }
+    }
+  }
+  assert.ok(4 * largest + 64 * 1024 < recordBytesMax, `${largest} bytes`)
 })

@@ -17,22 +17,17 @@ export interface Realm {
   seal(value: unknown): unknown
   /** About how many bytes of memory the value takes that was sealed last. */
   sealedBytes(): number
-  /**
-   * Rows under their keys, which leave out the first part, as a list of this realm; the values are taken as
-   * they are.
-   */
+  /** Rows under their keys without the first part, as a list of this realm; values are taken as they are. */
   rows(found: readonly { readonly key: readonly unknown[]; readonly value: unknown }[]): unknown
 }
 
-/**
- * The source of this function is evaluated in every realm, so it uses nothing from outside but `refuse`.
- * A depth of 64 is what the server takes too; it also ends a cycle.
- */
+/** Its source is evaluated in every realm, so it uses only `refuse`. A depth of 64 also ends a cycle. */
 export function makeRealm(refuse: (path: readonly (string | number)[], why: string) => never): Realm {
   const depthMax = 64
-  // Characters of text and names, and 8 for everything else: so much is less than the largest record,
-  // whatever the values are and however JSON escapes them.
+  // Characters of text and names, and 8 for everything else. JSON escapes one as six at most, or as 3 bytes
+  // of UTF-8. Four such values are less than the largest record: the correction of an outcome has so many.
   const sizeMax = 1024 * 1024
+  const jsonMax = 2.5 * sizeMax
   let size = 0
   /** Thrown when a value is refused; the names on the way to it are gathered as it passes. */
   const refusal = { why: '', path: [] as (string | number)[] }
@@ -118,7 +113,7 @@ export function makeRealm(refuse: (path: readonly (string | number)[], why: stri
     size = 0
     try {
       const sealed = copy(value, 1)
-      if (size > sizeMax) stop('too large')
+      if (size > sizeMax || (size > sizeMax / 6 && JSON.stringify(sealed).length > jsonMax)) stop('too large')
       return sealed
     } catch (error) {
       if (error !== refusal) throw error
@@ -147,8 +142,8 @@ export function refuseNotJson(path: readonly (string | number)[], why: string): 
   if (why === 'too large') {
     throw changeError(
       'value-too-large',
-      'The value has more than 1,048,576 characters (names and texts, and 8 for each value). Keep large content ' +
-        'elsewhere and its hash here.',
+      'The value has more than 1,048,576 characters (names and texts, and 8 for each value), or more than ' +
+        '2,621,440 as JSON. Keep large content elsewhere and its hash here.',
     )
   }
   const place = path.length === 0 ? 'The value' : `The value at ${path.join('.')}`

@@ -1,9 +1,6 @@
 import { changeError } from '../failure.ts'
 
-/**
- * Refuses a promise where a derivation, or what belongs to it, should give a value.
- * @throws HenceError `derivation-asynchronous` (change)
- */
+/** Refuses a promise where a derivation, or what belongs to it, should give a value. */
 export function assertSynchronous(result: unknown): void {
   const isPromise =
     typeof result === 'object' && result !== null && typeof (result as Promise<unknown>).then === 'function'

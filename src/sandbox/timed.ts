@@ -45,10 +45,7 @@ export class Interruption extends Error {
   }
 }
 
-/**
- * Whether an error is a stack overflow. The app's code may throw anything, even an object that throws when it
- * is read.
- */
+/** Whether an error is a stack overflow. Apps may throw anything, even what throws when it is read. */
 export function isStackOverflow(error: unknown): boolean {
   try {
     const { name, message } = error as Error

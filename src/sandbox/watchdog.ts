@@ -60,8 +60,7 @@ function open(): void {
   outbox = port1
   inbox = port2
   shared = new Int32Array(new SharedArrayBuffer(4 * 4))
-  // The inspector of a thread reaches the main thread only, so elsewhere, and without an inspector, there is
-  // no limit.
+  // The inspector reaches the main thread only: elsewhere, and without one, there is no limit.
   if (process.features.inspector && isMainThread) {
     thread = new Worker(threadCode, { eval: true, workerData: shared, execArgv: [], env: {} })
     thread.on('message', ended)
@@ -120,11 +119,7 @@ function ended(): void {
   })
 }
 
-/**
- * Other code may run between the end of a terminated run and the message about it, and must not read what the
- * run has left in pieces.
- * @returns resolves when whoever began that run knows; undefined if there is none. Not to be called in a run.
- */
+/** Resolves when whoever began a terminated run knows; until then nobody may read what it left. */
 export function terminatedRun(): Promise<void> | undefined {
   ended()
   return terminating

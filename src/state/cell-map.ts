@@ -8,7 +8,7 @@
  * follows a chain of entries, and the key of each, to compare hashes. Here the hashes are adjacent, so most
  * lookups read one slot, and the garbage collector need not visit the slots.
  */
-export class CellMap<Cell extends { readonly key: string }> {
+export class CellMap<Cell extends { readonly key: string; readonly hash: number }> {
   #slots = new Int32Array(2 * slotsMin)
   #cells: (Cell | undefined)[] = []
   #size = 0
@@ -17,8 +17,8 @@ export class CellMap<Cell extends { readonly key: string }> {
     return this.#size
   }
 
-  get(key: string): Cell | undefined {
-    const hash = hashOf(key)
+  /** @param hash `hashOf(key)` */
+  get(key: string, hash: number): Cell | undefined {
     const mask = this.#slots.length - 1
     for (let at = (2 * hash) & mask; ; at = (at + 2) & mask) {
       const number = this.#slots[at + 1]!
@@ -34,12 +34,11 @@ export class CellMap<Cell extends { readonly key: string }> {
     if (4 * this.#cells.length >= this.#slots.length) this.#renew()
     this.#cells.push(cell)
     this.#size++
-    this.#place(hashOf(cell.key), this.#cells.length)
+    this.#place(cell.hash, this.#cells.length)
   }
 
-  /** Removes a cell that is in the map. */
   remove(cell: Cell): void {
-    const hash = hashOf(cell.key)
+    const { hash } = cell
     const mask = this.#slots.length - 1
     let at = (2 * hash) & mask
     while (this.#slots[at] !== hash || this.#cells[this.#slots[at + 1]! - 1] !== cell) at = (at + 2) & mask
@@ -62,18 +61,12 @@ export class CellMap<Cell extends { readonly key: string }> {
 
   /** Drops removed cells, and makes room for twice as many cells as there are. */
   #renew(): void {
-    const slotsBefore = this.#slots
-    const hashes = new Int32Array(this.#cells.length)
-    for (let at = 0; at < slotsBefore.length; at += 2) {
-      if (slotsBefore[at + 1] !== 0) hashes[slotsBefore[at + 1]! - 1] = slotsBefore[at]!
-    }
-    const before = this.#cells
     this.#cells = this.all()
     let slots = slotsMin
     while (slots < 4 * this.#size) slots *= 2
     this.#slots = new Int32Array(2 * slots)
     let number = 0
-    for (const [i, cell] of before.entries()) if (cell !== undefined) this.#place(hashes[i]!, ++number)
+    for (const cell of this.#cells) this.#place(cell!.hash, ++number)
   }
 }
 
@@ -84,7 +77,7 @@ const slotsMin = 16
 const seed = Math.trunc(Math.random() * 2 ** 32)
 
 /** FNV-1a, with the upper half mixed into the lower half, which selects the slot. */
-function hashOf(key: string): number {
+export function hashOf(key: string): number {
   let hash = seed
   for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
   return hash ^ (hash >>> 15)

@@ -1,5 +1,5 @@
 import { operatorError } from '../failure.ts'
-import { CellMap } from './cell-map.ts'
+import { CellMap, hashOf } from './cell-map.ts'
 import { Overlay } from './overlay.ts'
 import type { KeyRange, Store } from './store.ts'
 
@@ -16,13 +16,15 @@ export interface Collection<V> {
   /** @param bytes about how many bytes of memory the value takes, if that is known */
   set(key: string, value: V, bytes?: number): void
   /** The same for a key that has no value, and that has none in the store either if it was not changed since. */
-  add(key: string, value: V): void
+  add(key: string, value: V, bytes?: number): void
   delete(key: string): void
   /**
    * Iterates over a range in order. Until the iteration ends, the state must not change and control must not
    * return to the event loop; so collect first, then change.
    */
   range(range?: KeyRange): Iterable<[key: string, value: V]>
+  /** The same of the last checkpoint, without the changes since, which would have to be sorted. */
+  stored(range?: KeyRange): Iterable<[key: string, value: V]>
 }
 
 export interface Shared {
@@ -40,6 +42,7 @@ export interface Shared {
 /** The known value of one key. */
 interface Cell<V> {
   readonly key: string
+  readonly hash: number
   readonly home: Cells<V>
   value: V | Absence
   /** Whether the store may have a value for the key. */
@@ -67,8 +70,7 @@ export class UndoLog {
 
   clear(): void {
     this.length = 0
-    // The arrays keep their capacity for the next record, but a record of unusual size must not keep its rows
-    // in memory.
+    // The arrays keep their capacity, but a record of unusual size must not keep its rows in memory.
     if (this.cells.length > 1_000) this.cells.length = this.before.length = 0
   }
 }
@@ -92,7 +94,10 @@ export class Cells<V> implements Collection<V> {
   /** The greatest key of the store; most new keys are greater, for example ids that start with the time. */
   #highest = ''
   #lastKey: string | undefined
+  #lastHash = 0
   #lastCell: Cell<V> | undefined
+  /** The key without a value that was read last. */
+  #missedKey: string | undefined
   #sets = 0
   #loads = 0
   #bytesPerEntry = 0
@@ -135,8 +140,8 @@ export class Cells<V> implements Collection<V> {
     this.#set(key, value, true, bytes)
   }
 
-  add(key: string, value: V): void {
-    this.#set(key, value, false)
+  add(key: string, value: V, bytes?: number): void {
+    this.#set(key, value, false, bytes)
   }
 
   #set(key: string, value: V, isStored: boolean, bytes = sizeOf(value)): void {
@@ -186,6 +191,10 @@ export class Cells<V> implements Collection<V> {
     }
   }
 
+  *stored(range?: KeyRange): Iterable<[string, V]> {
+    for (const [key, text] of this.#store.range(this.name, range)) yield [key, this.#decode(key, text)]
+  }
+
   /** The value of a key whose cell holds `held`. */
   resolve(key: string, held: unknown): V | undefined {
     if (held === deleted) return undefined
@@ -203,8 +212,14 @@ export class Cells<V> implements Collection<V> {
     }
     this.saving = this.#dirty
     this.#dirty = new Overlay<Cell<V>>()
-    this.#saved = this.saving.cells().map(({ value }) => value)
-    for (const { key } of this.saving.cells()) if (key > this.#highest) this.#highest = key
+    const cells = this.saving.cells()
+    const values: (V | Absence)[] = new Array(cells.length)
+    for (let i = 0; i < cells.length; i++) {
+      const { key, value } = cells[i]!
+      values[i] = value
+      if (key > this.#highest) this.#highest = key
+    }
+    this.#saved = values
   }
 
   /** Called when the checkpoint is complete. */
@@ -221,13 +236,14 @@ export class Cells<V> implements Collection<V> {
 
   /** The entries that are being saved; their cells may change meanwhile. */
   *encoded(): Iterable<[string, string | Buffer | undefined]> {
-    for (const [i, cell] of this.saving.cells().entries()) {
-      const { key } = cell
+    const cells = this.saving.cells()
+    for (let i = 0; i < cells.length; i++) {
+      const cell = cells[i]!
       const value = this.#saved[i]!
       // For example, the entry of an index that was replaced since the last checkpoint.
       if (value === unread || (value === deleted && !cell.isStored)) continue
       cell.isStored = true
-      yield [key, value === deleted ? undefined : this.#codec.encode(value as V)]
+      yield [cell.key, value === deleted ? undefined : this.#codec.encode(value as V)]
     }
   }
 
@@ -254,14 +270,22 @@ export class Cells<V> implements Collection<V> {
   #find(key: string): Cell<V> | undefined {
     if (key !== this.#lastKey) {
       this.#lastKey = key
-      this.#lastCell = this.#cells.get(key)
+      this.#lastHash = hashOf(key)
+      this.#lastCell = this.#cells.get(key, this.#lastHash)
     }
     return this.#lastCell
+  }
+
+  /** A cell of the key that was looked for last. */
+  #cell(key: string, value: V | Absence, isStored: boolean): Cell<V> {
+    const hash = this.#lastHash
+    return { key, hash, home: this, value, isStored, checkpoint: 0, bytes: 0, round: 0, used: false }
   }
 
   #keep(cell: Cell<V>): void {
     this.#cells.add(cell)
     this.#lastKey = cell.key
+    this.#lastHash = cell.hash
     this.#lastCell = cell
   }
 
@@ -277,7 +301,9 @@ export class Cells<V> implements Collection<V> {
     const { undo, checkpoint } = shared
     let cell = this.#find(key)
     if (cell === undefined) {
-      cell = { key, home: this, value: unread, isStored, checkpoint: 0, bytes: 0, round: 0, used: false }
+      cell = this.#cell(key, unread, isStored)
+      // One that is read before it has a value will be read again.
+      cell.used = key === this.#missedKey
       this.#keep(cell)
     } else if (cell.checkpoint <= shared.saved) cell.used = true
     if (cell.checkpoint !== checkpoint) {
@@ -295,15 +321,15 @@ export class Cells<V> implements Collection<V> {
   /** Reads a value from the store, and caches it. */
   #load(key: string): V | undefined {
     const value = this.#read(key)
+    if (value === undefined) this.#missedKey = key
     if (value === undefined || !this.#kept) return value
-    this.#keep({ key, home: this, value, isStored: true, checkpoint: 0, bytes: 0, round: 0, used: false })
+    this.#keep(this.#cell(key, value, true))
     if (this.#loads++ % 1_024 === 0) this.#shared.trim()
     return value
   }
 
-  /** The value that the cell of a key holds, if it holds one. */
   #known(key: string): V | undefined {
-    const value = this.#cells.get(key)?.value
+    const value = this.#cells.get(key, hashOf(key))?.value
     return value === unread || value === deleted ? undefined : (value as V)
   }
 

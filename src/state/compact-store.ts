@@ -33,10 +33,7 @@ function runOfCollection(collection: string, number: number): Layer {
   return { collection: runsCollection, prefix: `${collection}\0${String.fromCharCode(number)}` }
 }
 
-/**
- * A store that takes less space in another store: rows of tables have short codes in the place of the names
- * of their fields, and some collections are stored in blocks.
- */
+/** Stores rows in less space: short codes for the names of fields, and some collections in blocks. */
 export class CompactStore implements Store {
   readonly #store: Store
   readonly #packed: ReadonlySet<string>
@@ -109,12 +106,12 @@ export class CompactStore implements Store {
     for (const [collection, entries] of changes) {
       const names = this.#names.get(collection)?.names
       if (!this.#packed.has(collection)) {
-        yield [collection, names === undefined ? entries : shortened(names, entries)]
+        yield [collection, names === undefined ? entries : new Shortened(names, entries)]
         continue
       }
       const gathered = packed.get(collection) ?? []
       packed.set(collection, gathered)
-      for (const [key, value] of names === undefined ? entries : shortened(names, entries)) {
+      for (const [key, value] of names === undefined ? entries : new Shortened(names, entries)) {
         gathered.push([key, value?.toString()])
         // So that the other store counts it as a row.
         yield [collection, []]
@@ -176,9 +173,30 @@ function* run(collection: string, number: number, changes: readonly BlockChange[
   yield [collection, String(number)]
 }
 
-function* shortened(names: FieldNames, entries: CollectionChanges[1]): CollectionChanges[1] {
-  for (const [key, value] of entries) yield [key, typeof value === 'string' ? names.shorten(value) : value]
+/** Entries with codes in the place of names. No generator, which would cost as much as the shortening. */
+class Shortened implements IterableIterator<WrittenEntry> {
+  readonly #names: FieldNames
+  readonly #entries: Iterator<WrittenEntry>
+
+  constructor(names: FieldNames, entries: Iterable<WrittenEntry>) {
+    this.#names = names
+    this.#entries = entries[Symbol.iterator]()
+  }
+
+  [Symbol.iterator](): this {
+    return this
+  }
+
+  next(): IteratorResult<WrittenEntry> {
+    const next = this.#entries.next()
+    if (next.done) return next
+    const [key, value] = next.value
+    if (typeof value === 'string') next.value = [key, this.#names.shorten(value)]
+    return next
+  }
 }
+
+type WrittenEntry = readonly [key: string, value: string | Buffer | undefined]
 
 class CompactReading {
   readonly #store: Pick<Store, 'get' | 'range'>
@@ -219,7 +237,6 @@ class CompactReading {
     for (const [key, text] of entries) if (text !== removed) yield [key, this.#expand(collection, text)]
   }
 
-  /** How many runs a collection has. */
   runs(collection: string): number {
     return Number(this.#store.get(runsCollection, collection) ?? 0)
   }
@@ -232,16 +249,12 @@ class CompactReading {
       yield [key, text === removed ? undefined : text]
   }
 
-  /** The changes that remove all runs. */
   *withoutRuns(collection: string): CollectionChanges[1] {
     for (const [key] of this.#store.range(runsCollection, { from: collection, to: `${collection}\x01` }))
       yield [key, undefined]
   }
 
-  /**
-   * The key, in its collection, of the block of a layer that a key belongs into: the first one if it comes
-   * before all; the prefix if there is none.
-   */
+  /** The block of a layer that a key belongs into: the first if it comes before all; or the prefix. */
   blockOf({ collection, prefix }: Layer, key: string): string {
     const before = { from: prefix, to: `${prefix}${key}\0`, reverse: true }
     for (const [first] of this.#store.range(collection, before)) return first

@@ -15,7 +15,6 @@ export function compressed(bytes: Buffer): Buffer {
   return isSmall ? bytes : zstdCompressSync(bytes, compression)
 }
 
-/** The text of what `compressed` returned. */
 export function textOf(bytes: Buffer): string {
   return (isCompressed(bytes, bytes.length) ? zstdDecompressSync(bytes, decompression) : bytes).toString()
 }

@@ -21,20 +21,14 @@ export type IndexValue = string | number | boolean
 /** The maximum length of a key in bytes; LMDB's is 1,978. */
 export const keyBytesMax = 1_900
 
-/**
- * Encodes the parts of a key.
- * @throws HenceError `key-invalid`, `key-too-long` (change)
- */
+/** Encodes the parts of a key. */
 export function encodeKey(parts: readonly KeyPart[]): string {
   let key = ''
   for (let i = 0; i < parts.length; i++) key += encodePart(parts[i]!)
   return checkKeyLength(key)
 }
 
-/**
- * Encodes one part, without checking the length of the key.
- * @throws HenceError `key-invalid` (change)
- */
+/** Encodes one part, without checking the length of the key. */
 export function encodePart(part: KeyPart): string {
   if (typeof part === 'string') return encodeText(part)
   if (typeof part === 'number') return encodeNumber(part)
@@ -44,7 +38,6 @@ export function encodePart(part: KeyPart): string {
   )
 }
 
-/** @throws HenceError `key-too-long` (change) */
 export function checkKeyLength(key: string): string {
   if (key.length <= keyBytesMax) return key
   throw changeError(
@@ -71,10 +64,7 @@ export function decodeKey(kinds: readonly KeyKind[], key: string, at = 0): { par
   return { parts, end }
 }
 
-/**
- * Encodes an indexed value: false before true before numbers before text.
- * @throws HenceError `key-invalid` (change)
- */
+/** Encodes an indexed value: false before true before numbers before text. */
 export function encodeIndexValue(value: IndexValue): string {
   if (value === false) return '\x01'
   if (value === true) return '\x02'
@@ -103,30 +93,35 @@ export function endOfPrefix(prefix: string): string | undefined {
   return prefix.slice(0, last) + String.fromCharCode(prefix.charCodeAt(last) + 1)
 }
 
+/** The last texts that were encoded: the key and the identity of a request, for example, are part of many keys. */
+const latest = { text: '', encoded: '\0', unusual: '', encodedUnusual: '\0' }
+
 function encodeText(text: string): string {
+  if (text === latest.text) return latest.encoded
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i)
     if (code > 0x7f || code < 2) return encodeUnusualText(text)
   }
-  return `${text}\0`
+  latest.text = text
+  latest.encoded = `${text}\0`
+  return latest.encoded
 }
 
-/** The text that was encoded last: the identity of a request, for example, is part of many keys. */
-let latest = { text: '', encoded: '' }
+// biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII.
+const ascii = /^[\x00-\x7f]*$/
 
 function encodeUnusualText(text: string): string {
-  if (text === latest.text) return latest.encoded
+  if (text === latest.unusual) return latest.encodedUnusual
   if (!text.isWellFormed()) {
     throw changeError(
       'key-invalid',
       `A part of a key is not valid Unicode, it has a lone surrogate: ${JSON.stringify(text)}.`,
     )
   }
-  const bytes = Buffer.from(text).toString('latin1')
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the two bytes that are written otherwise.
-  const encoded = `${bytes.replace(/[\x00\x01]/g, (byte) => (byte === '\0' ? '\x01\x01' : '\x01\x02'))}\0`
-  latest = { text, encoded }
-  return encoded
+  const bytes = ascii.test(text) ? text : Buffer.from(text).toString('latin1')
+  latest.encodedUnusual = `${bytes.replaceAll('\x01', '\x01\x02').replaceAll('\0', '\x01\x01')}\0`
+  latest.unusual = text
+  return latest.encodedUnusual
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the bytes of a key that are not plain ASCII text.
@@ -191,7 +186,6 @@ function decode32(key: string, at: number): number {
 /** Compares keys by their bytes. */
 export const compareKeys = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 
-/** @throws HenceError `key-invalid`, `key-too-long` (change) */
 export function checkPartitionKey(key: unknown, of: string): asserts key is string {
   if (typeof key !== 'string') {
     throw changeError('key-invalid', `The partition key of ${of} must be a string, not ${typeof key}.`)

@@ -1,15 +1,13 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
+import { onAbort } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { moduleBeside } from '../module-beside.ts'
 import { LmdbFile, Useless } from './lmdb-file.ts'
 import { checkHeader, OtherReader, requireFormat, unreadable } from './lmdb-files.ts'
 
-/**
- * Copies a store, which another process may have open, into an empty directory, as of one moment.
- * @throws HenceError `state-unreadable` (operator)
- */
+/** Copies a store, which another process may have open, into an empty directory, as of one moment. */
 export async function copyLmdbStore(from: string, to: string): Promise<void> {
   let reader: OtherReader | undefined
   try {
@@ -28,7 +26,6 @@ export async function copyLmdbStore(from: string, to: string): Promise<void> {
  * @param options.isInUse whether another process, or this one, may write to it meanwhile
  * @param options.apart check in a thread of its own, for half of the time
  * @returns whether anything was written
- * @throws HenceError `state-unreadable` (operator)
  */
 export async function checkLmdbStore(
   directory: string,
@@ -76,8 +73,7 @@ const threadModule = moduleBeside(import.meta.url, 'check-thread')
 async function checkInThread(path: string, { progress, signal }: Apart): Promise<string | undefined> {
   const thread = new Worker(threadModule, { workerData: path })
   thread.unref()
-  const stop = () => void thread.terminate()
-  signal.addEventListener('abort', stop)
+  const forget = onAbort(signal, () => void thread.terminate())
   try {
     return await new Promise((resolve, reject) => {
       thread.on('message', (found: { done?: number; damage?: string; format?: string }) => {
@@ -87,10 +83,9 @@ async function checkInThread(path: string, { progress, signal }: Apart): Promise
       })
       thread.on('error', reject)
       thread.on('exit', () => reject(new Error('the thread that checks it has ended')))
-      if (signal.aborted) stop()
     })
   } finally {
-    signal.removeEventListener('abort', stop)
+    forget()
   }
 }
 

@@ -7,8 +7,9 @@ import { checksumLength, collectionHash, hashOf, isIntact } from './checksum.ts'
 /**
  * The format of the state: of the stored values, and of what they hold. It stands in the unnamed database.
  * 4: compressed values; claims in blocks; inputs beside the holders of claims. 5: runs beside the blocks.
+ * 7: claims and inputs in lists.
  */
-export const stateFormat = '5'
+export const stateFormat = '8'
 export const formatKey = 'format'
 
 /**

@@ -58,10 +58,7 @@ export function checkHeader(directory: string): boolean {
   }
 }
 
-/**
- * Opens the files of a store as LMDB does, and writes as much as LMDB does to a new one: its binding ends the
- * process by a signal where that fails.
- */
+/** Opens and writes a store's files as LMDB does, whose binding ends the process where that fails. */
 export function tryFiles(directory: string, readOnly = false): void {
   const path = join(directory, 'data.mdb')
   const files: number[] = []

@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Database, open, type RootDatabase, type RootDatabaseOptions, type Transaction } from 'lmdb'
+import { assert } from '../assert.ts'
 import type { HenceError } from '../failure.ts'
 import { collectionHash, hashOf } from './checksum.ts'
 import { CompactStore } from './compact-store.ts'
@@ -13,6 +14,8 @@ import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 /** A write encodes so many rows in a turn of the event loop, or so many characters of values. */
 const turnRows = 2_000
 const turnLength = 256 * 1024
+/** With 300,000 rows in its queue LMDB's binding stops this thread until its writer has taken some. */
+const queuedMax = 200_000
 
 /** Passes keys to LMDB as their bytes. */
 const keyEncoder = {
@@ -54,8 +57,7 @@ export async function openLmdbStore(options: {
       maxDbs: collections.length + 1,
       // A batch is one write; a commit of its own around it would have a promise that nobody gets.
       eventTurnBatching: false,
-      // A commit is durable when it resolves. With a sync of its own, closing never ends after one that
-      // failed.
+      // A commit is durable when it resolves. With a sync of its own, closing never ends after a failure.
       overlappingSync: false,
       readOnly,
     })
@@ -80,16 +82,6 @@ export async function openLmdbStore(options: {
   }
 }
 
-/** Copies a store as its last write left it; a process may have it open. The folder must be there. */
-export async function copyLmdbStore(directory: string, folder: string): Promise<void> {
-  const root = open({ path: directory, noSubdir: false, readOnly: true })
-  try {
-    await root.backup(folder, false)
-  } finally {
-    await root.close()
-  }
-}
-
 interface StoredCollection {
   readonly name: string
   readonly hash: number
@@ -99,7 +91,6 @@ interface StoredCollection {
 
 type Databases = ReadonlyMap<string, StoredCollection>
 
-/** The error for one of a read. */
 type ReadFailure = (error: unknown) => HenceError
 
 /** Reads the latest data, or the snapshot of a transaction. */
@@ -161,6 +152,7 @@ class LmdbStore implements Store {
   /** The transaction of the last write that failed, until its environment is closed. */
   #before: Transaction | undefined
   #views = 0
+  #writing: Promise<void> | undefined
   #isClosed = false
 
   constructor(opening: Opening, root: RootDatabase<string, string>) {
@@ -202,11 +194,18 @@ class LmdbStore implements Store {
     }
   }
 
-  async write(changes: Iterable<CollectionChanges>): Promise<void> {
+  write(changes: Iterable<CollectionChanges>): Promise<void> {
+    const writing = this.#write(changes)
+    this.#writing = writing
+    return writing
+  }
+
+  async #write(changes: Iterable<CollectionChanges>): Promise<void> {
     this.#newest ??= this.#open()
     if (this.#before !== undefined) throw new Error('an earlier write failed, and it is not open again yet')
+    /** Where the rows of a collection end. */
+    const databases: { readonly database: Database<string, string>; readonly end: number }[] = []
     // By row. Objects would be moved by the garbage collector, which costs more than encoding them.
-    const databases: Database<string, string>[] = []
     const keys: string[] = []
     const slices: (Slice | undefined)[] = []
     const ends: number[] = []
@@ -217,11 +216,12 @@ class LmdbStore implements Store {
       rows = length = 0
       return turn()
     }
+    // The turn that begins a write has done enough.
+    await turn()
     for (const [collection, entries] of changes) {
       const { hash, database } = databaseOf(this.#databases, collection)
       for (const [key, value] of entries) {
         const slice = value === undefined ? undefined : encoding.encode(hashOf(key, hash), value)
-        databases.push(database!)
         keys.push(key)
         slices.push(slice)
         ends.push(slice?.start ?? 0, slice?.end ?? 0)
@@ -230,30 +230,54 @@ class LmdbStore implements Store {
         const resting = rest()
         if (resting) await resting
       }
+      databases.push({ database: database!, end: keys.length })
       await rest()
     }
     await tryWrite(this.#opening.directory, bytes)
     const before = this.#root.useReadTransaction()
     this.#newest = this.#reading(before)
-    // All puts within one batch, to any database of the environment, are one transaction. The batch is one
-    // turn of the event loop: its writer thread does the puts, and here they are only queued. LMDB's binding
-    // has no batch over several turns, but for transactions whose puts this thread would do itself.
+    let [row, of] = [0, 0]
     let last: Promise<boolean> | undefined
-    try {
-      await this.#root.batch(() => {
-        for (let i = 0; i < keys.length; i++) {
-          const slice = slices[i]
-          if (slice !== undefined) [slice.start, slice.end] = [ends[2 * i]!, ends[2 * i + 1]!]
-          const written =
-            slice === undefined
-              ? databases[i]!.remove(keys[i]!)
-              : databases[i]!.put(keys[i]!, slice as unknown as string)
-          if (written !== last) handled(written)
-          last = written
+    const queue = (until: number): void => {
+      for (; row < Math.min(until, keys.length); row++) {
+        while (row === databases[of]!.end) of++
+        const { database } = databases[of]!
+        const slice = slices[row]
+        if (slice !== undefined) {
+          slice.start = ends[2 * row]!
+          slice.end = ends[2 * row + 1]!
         }
-      })
+        const written =
+          slice === undefined
+            ? database.remove(keys[row]!)
+            : database.put(keys[row]!, slice as unknown as string)
+        if (written !== last) handled(written)
+        last = written
+      }
+    }
+    // The writer thread makes one transaction of all that is queued when it begins, and here rows are only
+    // queued. A batch is one turn of the event loop.
+    const begin = holdWriter(this.#root)
+    try {
+      let commit: Promise<boolean> | undefined
+      while (row < keys.length) {
+        if (row > 0) await turn()
+        const batch = this.#root.batch(() => {
+          queue(row + turnRows)
+          if (row < queuedMax || row === keys.length) return
+          // The writer waits for the end of a batch that is open.
+          begin()
+          queue(keys.length)
+        })
+        handled(batch)
+        assert(commit === undefined || commit === batch, 'all rows are written in one transaction')
+        commit = batch
+      }
+      begin()
+      await commit
       await this.#root.flushed
     } catch (error) {
+      begin()
       this.#before = before
       return await throwReason(error)
     }
@@ -300,9 +324,26 @@ class LmdbStore implements Store {
     }
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
+    // Otherwise the rows that are queued already would be committed without the rest.
+    await this.#writing?.catch(() => {})
     this.#isClosed = true
-    return this.#root.close()
+    await this.#root.close()
+  }
+}
+
+/** Lets the writer thread of LMDB's binding begin no transaction until the returned function is called. */
+function holdWriter(root: RootDatabase<string, string>): () => void {
+  const { env } = root as unknown as { readonly env: { startWriting(...given: unknown[]): void } }
+  let held: unknown[] | undefined
+  const hold = (...given: unknown[]): void => {
+    held = given
+  }
+  Object.defineProperty(env, 'startWriting', { value: hold, configurable: true })
+  return () => {
+    if (env.startWriting !== hold) return
+    delete (env as Partial<typeof env>).startWriting
+    if (held !== undefined) env.startWriting(...held)
   }
 }
 

@@ -1,4 +1,5 @@
 import { retryError } from '../failure.ts'
+import { reasonText } from '../file-failure.ts'
 import { Cells, type Codec, type Collection, type Shared, UndoLog } from './cells.ts'
 import type { CollectionChanges, Store } from './store.ts'
 
@@ -82,7 +83,9 @@ export class State {
    */
   changes(mark: number, isWanted: (collection: string) => boolean = () => true): StateChange[] {
     const { undo } = this.#shared
-    const found: StateChange[] = []
+    // With its length, since a list that grows takes room for 17.
+    const found: StateChange[] = new Array(undo.length - mark)
+    let count = 0
     const round = ++this.#rounds
     for (let i = mark; i < undo.length; i++) {
       const cell = undo.cells[i]!
@@ -93,8 +96,9 @@ export class State {
       const before = home.resolve(key, undo.before[i])
       const after = home.resolve(key, cell.value)
       if (before !== undefined || after !== undefined)
-        found.push({ collection: home.name, key, before, after })
+        found[count++] = { collection: home.name, key, before, after }
     }
+    found.length = count
     return found
   }
 
@@ -123,10 +127,7 @@ export class State {
     return this.#shared.dirtyBytes + this.#savingBytes
   }
 
-  /**
-   * How many checkpoints' worth of changes are in memory; rows may be large, so bytes count too.
-   * @param rows the changed rows of one checkpoint
-   */
+  /** How many checkpoints' worth of changes, of so many rows, are in memory; bytes count too. */
   checkpointsDirty(rows: number): number {
     return Math.max(this.dirtyCount / rows, this.dirtyBytes / checkpointBytes)
   }
@@ -153,8 +154,7 @@ export class State {
     } catch (error) {
       throw retryError(
         'checkpoint-failed',
-        `The derived state could not be saved: ${error instanceof Error ? error.message : error}. ` +
-          'Nothing is lost: the next checkpoint saves it. Is the disk full?',
+        `The derived state could not be saved: ${reasonText(error)} Nothing is lost: the next checkpoint saves it.`,
         { cause: error },
       )
     } finally {
@@ -168,10 +168,7 @@ export class State {
     shared.trim()
   }
 
-  /**
-   * Nothing in memory is used from here on: code was interrupted that changed it. A checkpoint under way
-   * still completes in the store, since all that it writes was put aside before.
-   */
+  /** Nothing in memory is used from here on. A checkpoint under way still completes in the store. */
   abandon(): void {
     this.#isAbandoned = true
   }

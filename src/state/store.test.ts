@@ -11,6 +11,7 @@ import { checksumLength, crcOf } from './checksum.ts'
 import { checkLmdbStore, isUseless } from './lmdb-check.ts'
 import { openLmdbStore } from './lmdb-store.ts'
 import { memoryStore } from './memory-store.ts'
+import type { CollectionChanges } from './store.ts'
 
 const places: string[] = []
 after(() => Promise.all(places.map((place) => rm(place, { recursive: true, force: true }))))
@@ -48,6 +49,28 @@ test('memory store: a snapshot has what is durable, and does not change', async 
   const after = store.snapshot()
   await store.write([['one', [['a', '3']]]])
   assert.deepEqual([before.get('one', 'a'), after.get('one', 'a')], ['1', '2'])
+})
+
+test('LMDB store: a write is one transaction, however many rows it has, and also if it is closed meanwhile', async () => {
+  const directory = await newPlace()
+  const written = (round: number, count: number): CollectionChanges => [
+    'one',
+    Array.from({ length: count }, (_, i) => [`k${i}`, `${round}`] as const),
+  ]
+  for (const [round, count] of [1, 5, 2_000, 5_000, 203_000].entries()) {
+    const store = await openLmdbStore({ directory, collections: ['one'] })
+    const other = open({ path: directory, noSubdir: false, readOnly: true })
+    const transactions = () => (other.getStats() as { lastTxnId: number }).lastTxnId
+    const before = transactions()
+    const writing = store.write([written(round, count)])
+    await Promise.all([store.close(), writing])
+    assert.equal(transactions(), before + 1, `${count} rows`)
+    await other.close()
+    const again = await openLmdbStore({ directory, collections: ['one'] })
+    const found = [...again.range('one')]
+    assert.deepEqual([found.length, new Set(found.map(([, value]) => value))], [count, new Set([`${round}`])])
+    await again.close()
+  }
 })
 
 test('LMDB store: the directory may have a name like that of a file', async () => {

@@ -46,7 +46,6 @@ export interface StoreView extends Pick<Store, 'get' | 'range'> {
   close(): void
 }
 
-/** A range of keys. */
 export interface KeyRange {
   /** The lower bound, inclusive. */
   readonly from?: string | undefined
@@ -56,7 +55,6 @@ export interface KeyRange {
   readonly reverse?: boolean | undefined
 }
 
-/** The changes of one collection. */
 export type CollectionChanges = readonly [
   collection: string,
   entries: Iterable<readonly [key: string, value: string | Buffer | undefined]>,

@@ -5,6 +5,7 @@ import {
   checkKeyLength,
   decodeKey,
   encodeIndexValue,
+  encodeKey,
   encodePart,
   endOfPrefix,
   type IndexValue,
@@ -24,8 +25,10 @@ export interface TableShape {
   readonly isScoped?: true
   /** Whether its rows are seldom read again: then they are not cached, and large ones are compressed. */
   readonly isCold?: true
-  /** About how many bytes of memory a row takes, if all take as much. */
-  readonly rowBytes?: number
+  /** How its rows are stored; default JSON. */
+  readonly text?: Codec<unknown>
+  /** About how many bytes of memory a row takes; without it all of the row is looked at. */
+  readonly rowBytes?: (row: unknown) => number
 }
 
 /** A row with the parts of its key, the partition key first. */
@@ -67,6 +70,11 @@ export function collectionsOf(shapes: Iterable<TableShape>): string[] {
   return names
 }
 
+/** A row as it is stored. */
+export function storedRow({ text }: Pick<TableShape, 'text'>, stored: string): unknown {
+  return (text?.decode ?? JSON.parse)(stored)
+}
+
 /** The collections of one index, and the entries of a row in them, for filling a new index. */
 export function indexOf(
   shape: TableShape,
@@ -98,7 +106,7 @@ export class TableState {
   readonly kinds: readonly KeyKind[]
   readonly #rows: Collection<unknown>
   readonly #indexes: readonly Index[]
-  readonly #rowBytes: number | undefined
+  readonly #rowBytes: TableShape['rowBytes']
 
   constructor(state: State, shape: TableShape, codec: Codec<unknown>) {
     const { name, parts, indexes, isScoped } = shape
@@ -127,14 +135,17 @@ export class TableState {
    * @throws HenceError `key-invalid`, `key-too-long` (change) when a field cannot be indexed; nothing is
    *   changed
    */
-  put(rowKey: string, row: unknown, isNew = false, bytes = this.#rowBytes): void {
+  put(rowKey: string, row: unknown, isNew = false, bytes = this.#rowBytes?.(row)): void {
     if (this.#indexes.length > 0) this.#reindex(rowKey, isNew ? undefined : this.#rows.get(rowKey), row)
-    this.#rows.set(rowKey, row, bytes)
+    if (isNew) this.#rows.add(rowKey, row, bytes)
+    else this.#rows.set(rowKey, row, bytes)
   }
 
-  /** Removes a row, from its indexes too; returns whether there was one. */
-  delete(rowKey: string): boolean {
-    const row = this.#rows.get(rowKey)
+  /**
+   * Removes a row, from its indexes too; returns whether there was one.
+   * @param row as it is, if it was read before, which saves the reading of it
+   */
+  delete(rowKey: string, row = this.#rows.get(rowKey)): boolean {
     if (row === undefined) return false
     if (this.#indexes.length > 0) this.#reindex(rowKey, row, undefined)
     this.#rows.delete(rowKey)
@@ -146,7 +157,6 @@ export class TableState {
    *
    * @param within an encoded partition key: returns only rows under it, and the query omits it
    * @param until sees each row; the scan ends with the first that it returns true for
-   * @throws HenceError `query-invalid`, `key-invalid`, `key-too-long` (change)
    */
   scan(query: TableQuery, within?: string, until?: (row: TableRow) => boolean): TableRow[] {
     const { limit = Number.POSITIVE_INFINITY } = query
@@ -159,6 +169,12 @@ export class TableState {
       if (found.length >= limit || until?.(row)) break
     }
     return found
+  }
+
+  /** A text that has the place of a row in the order of its keys, or of an index. */
+  orderOf({ key, value }: TableRow, index: string | undefined): string {
+    const named = this.#indexes.find(({ name }) => name === index)
+    return ((named && valuesOf(named, value)) ?? '') + encodeKey(key)
   }
 
   /** All rows by their encoded keys, in order; used like `Collection.range`. */

@@ -1,10 +1,9 @@
 import { Checkpointer } from '../generation/checkpointer.ts'
 import { Generation } from '../generation/generation.ts'
 import { baseOf, lineageOf } from '../log/control-history.ts'
-import type { Applied } from '../processor/applied.ts'
 import { replay } from '../processor/replay.ts'
 import type { Pace } from '../reprocess/pace.ts'
-import type { TracedRecord } from './feed.ts'
+import { ReplayedOrder, type TracedRecord } from './feed.ts'
 import type { ViewsHost } from './host.ts'
 
 /** The store of the generation that is derived for views, and then dropped. */
@@ -12,7 +11,7 @@ const storeName = 'view.derive'
 /** So few records behind the live generation its traces serve. */
 const nearRecords = 1_000
 /** Records are folded when so many have gathered. */
-const gatheredMax = 1_024
+export const gatheredMax = 1_024
 
 /**
  * Derives the live generation again from the first record, in a store that is dropped afterwards, and hands
@@ -40,29 +39,9 @@ export async function deriveAgain(
     () => codes.programOf(base),
     true,
   )
-  /** Those of the latest log time, which may not be complete. */
-  let latest: TracedRecord[] = []
-  let ready: TracedRecord[] = []
-  const pass = (before: number) => {
-    if (latest.length === 0 || latest[0]!.trace.time >= before) return
-    ready.push(...latest.sort((a, b) => a.partition - b.partition))
-    latest = []
-  }
-  const applied = ({ partition, offset, trace }: Applied) => {
-    pass(trace.time)
-    if (trace.derivations.length > 0) latest.push({ partition, offset, trace })
-  }
-  const flush = async () => {
-    const records = ready
-    ready = []
-    await fold(records, generation)
-  }
-  const checkpointer = new Checkpointer(() => generation, {
-    rows: checkpointRows,
-    failed: (error) => {
-      throw error
-    },
-  })
+  const order = new ReplayedOrder()
+  const flush = () => fold(order.take(), generation)
+  const checkpointer = new Checkpointer(() => generation, { rows: checkpointRows })
   const rest = async () => {
     // Before a checkpoint, which may forget outcomes.
     await flush()
@@ -81,15 +60,15 @@ export async function deriveAgain(
         ends,
         frontier,
         atOnce: 64,
-        applied,
-        pause: () => (ready.length >= gatheredMax || isEnded() ? rest() : pace.rest()),
+        applied: (applied) => order.add(applied, generation.program.app),
+        pause: () => (order.ready >= gatheredMax || isEnded() ? rest() : pace.rest()),
       })
-      pass(frontier)
+      order.pass(frontier)
       await flush()
       if (isEnded()) return undefined
       if (behind > nearRecords) continue
       const next = [...generation.processor.positions]
-      for (const { partition, offset } of latest.toReversed())
+      for (const { partition, offset } of order.waiting.toReversed())
         next[partition] = Math.min(next[partition]!, offset)
       return next
     }

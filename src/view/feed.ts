@@ -2,20 +2,21 @@ import type { App, FoldedChange, FoldedEvent, FoldedRequest } from '../app/index
 import { isSystemMessage } from '../app/name.ts'
 import { derivedOutcome } from '../derivation/stored-outcome.ts'
 import { changeError, type HenceError } from '../failure.ts'
-import { principalOf, requestIdOf } from '../identity.ts'
-import type { Log } from '../log/log.ts'
-import { decodeRecord } from '../log/record.ts'
-import { recordsAt } from '../log/records-at.ts'
+import { senderOf } from '../identity.ts'
+import type { Log, Position } from '../log/log.ts'
+import { requestsAt } from '../log/records-at.ts'
+import type { Applied } from '../processor/applied.ts'
 import type { Processor } from '../processor/processor.ts'
 import type { Trace, TracedDerivation } from '../processor/traces.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { FoldedRecord, FoldMessage, ViewFold } from './fold.ts'
 
-/** The trace of a record. */
 export interface TracedRecord {
   readonly partition: number
   readonly offset: number
   readonly trace: Trace
+  /** The app whose code derived it; left out: that of the live generation. */
+  readonly app?: App
 }
 
 /** How many traces of a partition are read at once. */
@@ -83,6 +84,50 @@ export class TraceFeed {
   }
 }
 
+/** Puts what a replay applies into the order of `TraceFeed`. */
+export class ReplayedOrder {
+  /** Those that log time has not passed, or not in every partition. */
+  #waiting: TracedRecord[] = []
+  #oldest = Number.POSITIVE_INFINITY
+  #ready: TracedRecord[] = []
+
+  get waiting(): readonly TracedRecord[] {
+    return this.#waiting
+  }
+
+  /** How many can be taken. */
+  get ready(): number {
+    return this.#ready.length
+  }
+
+  /**
+   * @param app whose code derived it
+   * @param frontier records with an earlier log time come in its order
+   */
+  add({ partition, offset, trace }: Applied, app: App, frontier = Number.POSITIVE_INFINITY): void {
+    this.pass(Math.min(trace.time, frontier))
+    if (trace.derivations.length === 0) return
+    this.#waiting.push({ partition, offset, trace, app })
+    this.#oldest = Math.min(this.#oldest, trace.time)
+  }
+
+  /** All records with an earlier log time have come. */
+  pass(before: number): void {
+    if (this.#oldest >= before) return
+    this.#waiting.sort((a, b) => a.trace.time - b.trace.time || a.partition - b.partition)
+    const left = this.#waiting.filter(({ trace }) => trace.time >= before)
+    this.#ready.push(...this.#waiting.slice(0, this.#waiting.length - left.length))
+    this.#waiting = left
+    this.#oldest = left[0]?.trace.time ?? Number.POSITIVE_INFINITY
+  }
+
+  take(): TracedRecord[] {
+    const taken = this.#ready
+    this.#ready = []
+    return taken
+  }
+}
+
 function notKept(partition: number, offset: number): HenceError {
   return changeError(
     'position-unknown',
@@ -94,29 +139,27 @@ function notKept(partition: number, offset: number): HenceError {
  * Makes the messages that views fold of traces.
  * @param app of the generation, for the keys of its tables
  * @param views who gets them
+ * @param leavesOut leave out requests whose outcomes are no longer kept
  * @throws HenceError `position-unknown` (change) if the outcome of a request is no longer kept
  */
 export async function messagesOf(
   records: readonly TracedRecord[],
   { app, log, processor }: { readonly app: App; readonly log: Log; readonly processor: Processor },
   views: readonly Pick<ViewFold, 'takes'>[],
+  leavesOut = false,
 ): Promise<FoldedRecord[]> {
   const requests = views.some((view) => view.takes('requests'))
-    ? await requestsOf(records, log, processor, views)
+    ? await requestsOf(records, log, processor, views, leavesOut)
     : undefined
-  return records.map((record) => messagesIn(record, app, (root) => requests?.get(root)))
+  return records.map((record) => messagesIn(record, record.app ?? app, (root) => requests?.get(root)))
 }
 
-/** A request that was decided, and its name. */
 interface Decided {
   readonly name: string
   readonly message: Omit<FoldedRequest, 'at' | 'token'>
 }
 
-/**
- * Makes the messages of one record.
- * @param decided returns the request at a position, if any view folds it
- */
+/** Makes the messages of one record; `decided` returns the request at a position, if a view folds it. */
 export function messagesIn(
   { partition, offset, trace: { time: at, derivations } }: TracedRecord,
   app: App,
@@ -125,7 +168,7 @@ export function messagesIn(
   const token = `${partition}:${offset}`
   const messages: FoldMessage[] = []
   for (const derivation of derivations) {
-    const request = decides(derivation, derivations) ? decided(rootOf(derivation)) : undefined
+    const request = decides(derivation, derivations) ? decided(tokenOf(rootOf(derivation))) : undefined
     if (request !== undefined) {
       const { name, message } = request
       messages.push({
@@ -158,12 +201,21 @@ export function messagesIn(
   return { partition, offset, messages }
 }
 
-const rootOf = ({ rootPartition, rootOffset }: TracedDerivation) => `${rootPartition}:${rootOffset}`
+/** The request that a derivation follows from. */
+export const rootOf = ({ rootPartition, rootOffset }: TracedDerivation): Position => ({
+  partition: rootPartition,
+  offset: rootOffset,
+})
+
+const tokenOf = ({ partition, offset }: Position) => `${partition}:${offset}`
+
+const isOfSame = (a: TracedDerivation, b: TracedDerivation) =>
+  a.rootPartition === b.rootPartition && a.rootOffset === b.rootOffset
 
 /** Whether the request that a derivation follows from got its outcome there. */
 function decides(derivation: TracedDerivation, all: readonly TracedDerivation[]): boolean {
   if (derivation.kind !== 'request') return derivation.kind === 'decides'
-  return !all.some((each) => each.kind === 'waits' && rootOf(each) === rootOf(derivation))
+  return !all.some((each) => each.kind === 'waits' && isOfSame(each, derivation))
 }
 
 /** The requests that were decided, by position, as far as a view folds them. */
@@ -172,34 +224,24 @@ async function requestsOf(
   log: Log,
   processor: Processor,
   views: readonly Pick<ViewFold, 'takes'>[],
+  leavesOut: boolean,
 ): Promise<Map<string, Decided>> {
   const isTaken = (name: string) => views.some((view) => view.takes('requests', name))
-  const wanted = new Map<number, Set<number>>()
-  for (const { trace } of records) {
-    for (const derivation of trace.derivations) {
-      const { kind, type, rootPartition, rootOffset } = derivation
-      if (!decides(derivation, trace.derivations) || (kind === 'request' && !isTaken(type))) continue
-      if (!wanted.has(rootPartition)) wanted.set(rootPartition, new Set())
-      wanted.get(rootPartition)!.add(rootOffset)
-    }
-  }
+  const roots = records.flatMap(({ trace: { derivations } }) =>
+    derivations
+      .filter((each) => decides(each, derivations) && (each.kind !== 'request' || isTaken(each.type)))
+      .map(rootOf),
+  )
   const found = new Map<string, Decided>()
-  for (const [partition, offsets] of wanted) {
-    for await (const { offset, bytes } of recordsAt(
-      log,
-      partition,
-      [...offsets].sort((a, b) => a - b),
-    )) {
-      const record = decodeRecord(bytes)
-      if (record.kind !== 'request' || !isTaken(record.type)) continue
-      const { identity, version, input, output = input } = record
-      const stored = processor.decided(identity)
-      const outcome = stored && derivedOutcome(stored)
-      if (outcome === undefined) throw notKept(partition, offset)
-      const sender = { requestId: requestIdOf(identity), principal: principalOf(identity) }
-      const message = { ...sender, version, input: JSON.parse(output), outcome }
-      found.set(`${partition}:${offset}`, { name: record.type, message })
-    }
+  for await (const { token, partition, offset, record } of requestsAt(log, roots)) {
+    if (!isTaken(record.type)) continue
+    const { identity, version, input, output = input } = record
+    const stored = processor.decided(identity)
+    const outcome = stored && derivedOutcome(stored)
+    if (outcome === undefined && leavesOut) continue
+    if (outcome === undefined) throw notKept(partition, offset)
+    const message = { ...senderOf(identity), version, input: JSON.parse(output), outcome }
+    found.set(token, { name: record.type, message })
   }
   return found
 }

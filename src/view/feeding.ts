@@ -78,17 +78,16 @@ export class Feeding {
     this.#feeds = []
   }
 
-  /** Feeds a view from its positions on. */
   add(view: ViewFold): void {
     this.#feeds.push(new TraceFeed(this.#generation, view.positions!, [view]))
   }
 
   /** Feeds new views from the first record on, which is derived again where its changes are no longer kept. */
-  build(views: ViewFold[], live: Generation): void {
+  build(views: ViewFold[], live: Generation, isTooOld = false): void {
     if (views.length === 0) return
     const { processor } = live
     const start = processor.positions.map(() => 0)
-    if (start.some((_, partition) => processor.feedFrom(partition) > 0)) {
+    if (isTooOld || start.some((_, partition) => processor.feedFrom(partition) > 0)) {
       this.#derive(views, live)
       return
     }

@@ -1,6 +1,8 @@
+import { getHeapStatistics } from 'node:v8'
 import type { KeyPart, View } from '../app/index.ts'
 import type { Fold, Folds } from '../app/view.ts'
-import { changeError, type HenceError, operatorError, shown } from '../failure.ts'
+import { changeError, type HenceError, operatorError, shown, unended } from '../failure.ts'
+import { deathsMax } from '../generation/derive-tail.ts'
 import type { TracedDerivation } from '../processor/traces.ts'
 import type { ViewProgram } from '../sandbox/program.ts'
 import { assertSynchronous } from '../sandbox/synchronous.ts'
@@ -10,6 +12,7 @@ import { encodeKey } from '../state/keys.ts'
 import { memoryStore } from '../state/memory-store.ts'
 import { State } from '../state/state.ts'
 import { collectionsOf, TableState } from '../state/table.ts'
+import type { RunFile } from '../storage/run-file.ts'
 import type { StateName } from '../storage/states.ts'
 import type { Storage } from '../storage/storage.ts'
 import { RecentChanges } from './recent.ts'
@@ -54,14 +57,28 @@ export interface ViewVersion {
 export interface ManifestEntry extends ViewVersion {
   /** Why the view has stopped. */
   readonly failed?: string
+  /** How many bytes of heap the processes had that it ended: it is folded again by other code, or with more. */
+  readonly deadly?: number | undefined
   /** The name of its rows in SQLite, if they are there. */
   readonly sql?: string
 }
 
-export function storeOf({ name, version, generation }: ViewVersion): StateName {
+export function storeOf({ name, version, generation }: ViewVersion): Extract<StateName, string> {
   return `view.${name}.${version.slice(0, 12)}.${generation}`
 }
 
+/** Where rows are folded from. */
+interface FoldedFrom {
+  /** Of the log. */
+  readonly id: string
+  readonly notesRecords?: boolean | undefined
+  readonly run?: RunFile | undefined
+}
+
+const heapBytes = () => getHeapStatistics().heap_size_limit
+
+/** The collection of a fold that notes records. */
+const changedBy = 'changedBy'
 /** How long a run of folds should hold up the event loop, in milliseconds. */
 const runMs = 2
 const recordsMax = 256
@@ -83,6 +100,8 @@ export class ViewFold implements ViewVersion {
   derived = 0
   /** Why it has stopped. */
   failure: HenceError | undefined
+  /** Makes the error of one that has stopped. */
+  stopped = stopped
   /** Called when its rows could not be saved. */
   saveFailed = () => {}
   readonly recent: RecentChanges
@@ -91,19 +110,36 @@ export class ViewFold implements ViewVersion {
   readonly #logId: string
   readonly #state: State
   readonly #saved: Collection<SavedPosition>
+  /** By the key of a row: the record that changed it last; kept for a comparison only. */
+  readonly #changedBy: Collection<string> | undefined
   readonly #rows: object
-  #runRecords = 16
+  readonly #run: RunFile | undefined
+  /** A process died while it folded a run of records: they are folded one by one, so that the record is known. */
+  readonly #isSuspect: boolean
+  #runRecords: number
+  /** See `ManifestEntry`. */
+  #deadly: number | undefined
   #saving: Promise<void> | undefined
 
-  private constructor(of: ViewVersion, program: ViewProgram, state: State, logId: string) {
+  private constructor(
+    of: ViewVersion,
+    program: ViewProgram,
+    state: State,
+    { id: logId, notesRecords = false, run }: FoldedFrom,
+  ) {
     this.name = of.name
     this.version = of.version
     this.generation = of.generation
     this.view = program.views.get(of.name)!
     this.#program = program
     this.#logId = logId
+    this.#run = run
+    this.#isSuspect = run?.suspects(storeOf(of)) === true
+    this.#runRecords = this.#isSuspect ? 1 : 16
     this.#state = state
-    this.#saved = state.collection('meta', { encode: JSON.stringify, decode: JSON.parse }, false)
+    const json = { encode: JSON.stringify, decode: JSON.parse }
+    this.#saved = state.collection('meta', json, false)
+    this.#changedBy = notesRecords ? state.collection(changedBy, json, false) : undefined
     this.table = new TableState(state, this.view, {
       encode: (row) => JSON.stringify(row),
       decode: (text) => program.realm.parseFrozen(text),
@@ -125,21 +161,28 @@ export class ViewFold implements ViewVersion {
 
   /** Opens what was saved of a version of a view; its positions are undefined if there is nothing of use. */
   static async open(
-    { storage, sql }: { readonly storage: Storage; readonly sql?: SqlViews | undefined },
+    from: {
+      readonly storage: Pick<Storage, 'log' | 'openStore' | 'folding'>
+      readonly sql?: SqlViews | undefined
+      /** Whether it notes which record changed each row last. */
+      readonly notesRecords?: boolean
+    },
     of: ViewVersion,
     program: ViewProgram,
   ): Promise<ViewFold> {
+    const { storage, sql, notesRecords } = from
     const view = program.views.get(of.name)!
-    const { id: logId, partitions } = storage.log
+    const { id, partitions } = storage.log
+    const collections = ['meta', ...(notesRecords ? [changedBy] : []), ...collectionsOf([view])]
     const open = async (anew: boolean) => {
       const store = await (view.sql === undefined || sql === undefined
-        ? storage.openStore(storeOf(of), ['meta', ...collectionsOf([view])], anew)
+        ? storage.openStore(storeOf(of), collections, anew)
         : sql.store(storeOf(of), view, anew))
-      return new ViewFold(of, program, new State(store), logId)
+      return new ViewFold(of, program, new State(store), { id, notesRecords, run: storage.folding })
     }
     const fold = await open(false)
     const saved = fold.#saved.get('position')
-    if (saved?.logId === logId && saved.positions.length === partitions) {
+    if (saved?.logId === id && saved.positions.length === partitions) {
       fold.positions = saved.positions
       return fold
     }
@@ -153,17 +196,29 @@ export class ViewFold implements ViewVersion {
       { name, version: program.version, generation: 0 },
       program,
       new State(memoryStore()),
-      '',
+      { id: '' },
     )
   }
 
   get saved(): ManifestEntry {
     const { name, version, generation, failure, view } = this
-    const how = { ...(failure && { failed: failure.message }), ...(view.sql && { sql: view.sql }) }
-    return { name, version, generation, ...how }
+    const failed = failure && { failed: failure.message, deadly: this.#deadly }
+    return { name, version, generation, ...failed, ...(view.sql && { sql: view.sql }) }
   }
 
-  /** Whether it folds a kind of message. */
+  /** Stops it as an earlier process has, which it would end again. */
+  keepStopped(entries: readonly ManifestEntry[]): void {
+    const { failed, deadly = 0 } = entries.find((each) => storeOf(each) === storeOf(this)) ?? {}
+    if (failed === undefined || deadly < heapBytes()) return
+    this.failure = operatorError('view-failed', failed)
+    this.#deadly = deadly
+  }
+
+  /** The record that changed a row last, if that is noted. */
+  recordOf(key: string): string | undefined {
+    return this.#changedBy?.get(key)
+  }
+
   takes(kind: keyof Folds, name?: string): boolean {
     const folds = this.view.folds[kind]
     return name === undefined ? Object.keys(folds).length > 0 : Object.hasOwn(folds, name)
@@ -186,21 +241,33 @@ export class ViewFold implements ViewVersion {
       let tookMs: number | undefined
       try {
         tookMs = await withinLimit(ms, () => {
+          this.#begins(records[done]!)
           for (; done < end; done++) this.foldOne(records[done]!)
         })
         if (tookMs === undefined) throw changeError('view-failed', `it did not end in ${ms} ms`)
       } catch (error) {
         // After an interruption nothing of its state in memory may be used.
         const { partition, offset } = records[done]!
-        this.failure = stopped(this.name, `at record ${offset} of partition ${partition}`, error)
+        this.failure = this.stopped(this.name, `at record ${offset} of partition ${partition}`, error)
         return
       } finally {
         deriving.active = false
+        this.#run?.ended()
       }
       if (tookMs > 2 * runMs) this.#runRecords = Math.max(1, this.#runRecords >> 1)
-      else if (tookMs < runMs) this.#runRecords = Math.min(recordsMax, this.#runRecords * 2)
+      else if (tookMs < runMs && !this.#isSuspect)
+        this.#runRecords = Math.min(recordsMax, this.#runRecords * 2)
       await rest()
     }
+  }
+
+  /** Notes where a run begins, since it may end the process. */
+  #begins({ partition, offset }: FoldedRecord): void {
+    const begun = this.#run?.begins({ partition, offset, between: storeOf(this) }) ?? 0
+    if (begun <= deathsMax) return
+    this.#deadly = heapBytes()
+    const how = `it ended ${deathsMax} processes, for example because it filled the heap`
+    throw changeError('view-failed', how)
   }
 
   /** Folds a record, however long it takes; if it throws, nothing more may be folded. */
@@ -217,19 +284,14 @@ export class ViewFold implements ViewVersion {
       if (deriving.slip !== undefined) throw deriving.slip
     }
     const rows = `t:${this.name}`
-    if (this.recent.isKept)
-      this.recent.add(
-        partition,
-        offset,
-        this.#state.changes(0, (name) => name === rows),
-      )
+    const changes = () => this.#state.changes(0, (name) => name === rows)
+    if (this.recent.isKept) this.recent.add(partition, offset, changes())
+    if (this.#changedBy !== undefined)
+      for (const { key } of changes()) this.#changedBy.set(key, `${partition}:${offset}`)
     this.#state.commit()
   }
 
-  /**
-   * Begins to save if so many rows have changed, one save at a time; returns what to wait for before more is
-   * folded, usually nothing.
-   */
+  /** Begins a save if so many rows have changed, one at a time; returns what to wait for, usually nothing. */
   saveIfDue(rows: number): Promise<void> | undefined {
     const dirty = this.#state.checkpointsDirty(rows)
     if (this.failure !== undefined || dirty < 1) return undefined
@@ -237,10 +299,7 @@ export class ViewFold implements ViewVersion {
     return dirty > fullAt ? this.#saving : undefined
   }
 
-  /**
-   * Saves rows and positions together; fold nothing until it has begun, which is at once unless a save is
-   * under way. If it cannot, the view has failed.
-   */
+  /** Saves rows and positions together, after a save under way; fold nothing until it has begun. */
   save(): Promise<void> {
     const saving = this.#save(this.#saving).finally(() => {
       if (this.#saving === saving) this.#saving = undefined
@@ -261,7 +320,7 @@ export class ViewFold implements ViewVersion {
     try {
       await this.#state.checkpoint()
     } catch (error) {
-      this.failure = stopped(this.name, 'when its rows were saved', error)
+      this.failure = this.stopped(this.name, 'when its rows were saved', error)
       this.saveFailed()
     }
   }
@@ -288,7 +347,7 @@ function rowsFor(table: TableState, { realm, deriving }: ViewProgram): object {
       return encodeKey(key)
     throw changeError(
       'key-invalid',
-      `A row of view "${table.name}" is named by ${table.kinds.join(', ')}, not by ${JSON.stringify(key)}.`,
+      `A row of "${table.name}" is named by the list [${table.kinds.join(', ')}], not by ${JSON.stringify(key)}.`,
     )
   }
   return Object.freeze({
@@ -296,7 +355,7 @@ function rowsFor(table: TableState, { realm, deriving }: ViewProgram): object {
     put: (...keyThenValue: unknown[]) => {
       const row = realm.seal(keyThenValue.pop())
       if (typeof row !== 'object' || row === null)
-        throw changeError('row-invalid', `A row of view "${table.name}" must be an object or a list.`)
+        throw changeError('row-invalid', `A row of "${table.name}" must be an object or a list.`)
       outside(() => table.put(keyOf(keyThenValue as KeyPart[]), row))
     },
     delete: (...key: KeyPart[]) => outside(() => table.delete(keyOf(key))),
@@ -306,16 +365,20 @@ function rowsFor(table: TableState, { realm, deriving }: ViewProgram): object {
 
 /** @param where in the words of a message */
 export function stopped(name: string, where: string, error: unknown): HenceError {
-  let why = 'it threw something that has no text'
-  try {
-    why = String((error as Error)?.message ?? error)
-  } catch {
-    // A thrown value may refuse even to be read.
-  }
   return operatorError(
     'view-failed',
-    `The view "${name}" stopped ${where}: ${shown(why.replace(/\.$/, ''), 1_000)}. Other views and requests go on. Start with mended ` +
+    `The view "${name}" stopped ${where}: ${thrownIn(error)}. Other views and requests go on. Start with mended ` +
       'code: the view is then derived anew.',
     { cause: error },
   )
+}
+
+/** The text of what a fold threw, for a message. */
+export function thrownIn(error: unknown): string {
+  try {
+    return shown(unended(String((error as Error)?.message ?? error)), 1_000)
+  } catch {
+    // A thrown value may refuse even to be read.
+    return 'it threw something that has no text'
+  }
 }

@@ -14,7 +14,8 @@ export interface ViewsManifest {
 export async function readViewsManifest(kept: Storage['kept']): Promise<ViewsManifest> {
   const none = { answering: [], building: [] }
   try {
-    return JSON.parse((await kept(manifestName)) ?? 'null') ?? none
+    const manifest = JSON.parse((await kept(manifestName)) ?? 'null')
+    return isManifest(manifest) ? manifest : none
   } catch (error) {
     // Damaged: all views are derived again, as without this file.
     if (error instanceof SyntaxError) return none
@@ -27,4 +28,14 @@ export async function viewsKept(kept: Storage['kept']): Promise<AppBundle[]> {
   const { answering, building } = await readViewsManifest(kept)
   const versions = new Map([...answering, ...building].map(({ name, version }) => [name, version]))
   return Promise.all([...new Set(versions.values())].map((version) => keptCode(kept, version)))
+}
+
+function isManifest(value: unknown): value is ViewsManifest {
+  const { answering, building } = (value ?? {}) as Partial<ViewsManifest>
+  return [answering, building].every((entries) => Array.isArray(entries) && entries.every(isEntry))
+}
+
+function isEntry(value: unknown): value is ManifestEntry {
+  const { name, version, generation } = (value ?? {}) as Partial<ManifestEntry>
+  return typeof name === 'string' && typeof version === 'string' && Number.isSafeInteger(generation)
 }

@@ -1,11 +1,10 @@
 import type { FoldedChange, FoldedEvent, FoldedRequest } from '../app/index.ts'
 import { backgroundPause, orAborted } from '../clock.ts'
 import { changeError } from '../failure.ts'
-import { principalOf, requestIdOf } from '../identity.ts'
+import { senderOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
-import { decodeRecord } from '../log/record.ts'
-import { recordsAt } from '../log/records-at.ts'
-import { messagesOf, TraceFeed } from './feed.ts'
+import { requestsAt } from '../log/records-at.ts'
+import { messagesOf, rootOf, TraceFeed } from './feed.ts'
 import type { FoldMessage } from './fold.ts'
 import type { ViewsHost } from './host.ts'
 
@@ -45,7 +44,6 @@ const passMs = 2
 /**
  * Reads messages after a position in the order in which views fold them, and then as they come.
  * @param from default: the oldest that are kept
- * @throws HenceError `position-unknown` (change)
  */
 export async function* messagesAfter(
   host: ViewsHost,
@@ -69,7 +67,7 @@ export async function* messagesAfter(
     let records: Awaited<ReturnType<typeof messagesOf>>
     try {
       const taken = feed.take(processor, host.frontier(), tracesAtOnce)
-      records = await messagesOf(taken, { app, log, processor }, [{ takes }])
+      records = await messagesOf(taken, { app, log, processor }, [{ takes }], from === undefined)
     } catch (error) {
       // A promotion closes what is read, and so does a generation that starts over.
       live = await host.live()
@@ -86,8 +84,10 @@ export async function* messagesAfter(
     if (messages.length > 0) {
       const senders = await sendersOf(messages, log)
       const withSender = ([{ kind, name, message, derivation }, sequence]: (typeof messages)[number]) => {
-        const sender = senders.get(rootOf({ derivation }))
-        return { kind, name, key: derivation.key, sequence, ...sender, message } as LogMessage
+        const { partition, offset } = rootOf(derivation)
+        const sender = senders.get(`${partition}:${offset}`)
+        const key = kind === 'tables' ? (message as FoldedChange).key[0] : derivation.key
+        return { kind, name, key, sequence, ...sender, message } as LogMessage
       }
       yield { position: at.join('.'), messages: messages.map(withSender) }
     }
@@ -115,29 +115,12 @@ function positionsOf(from: string, ends: readonly number[]): number[] {
   throw changeError('position-unknown', `The position ${JSON.stringify(from)} does not belong to this log.`)
 }
 
-const rootOf = ({ derivation }: Pick<FoldMessage, 'derivation'>) =>
-  `${derivation.rootPartition}:${derivation.rootOffset}`
-
 /** The requests that messages follow from, by position. */
 async function sendersOf(messages: readonly [FoldMessage, string][], log: Log) {
-  const wanted = new Map<number, Set<number>>()
-  for (const [{ derivation }] of messages) {
-    const { rootPartition, rootOffset } = derivation
-    if (!wanted.has(rootPartition)) wanted.set(rootPartition, new Set())
-    wanted.get(rootPartition)!.add(rootOffset)
-  }
+  const roots = messages.map(([{ derivation }]) => rootOf(derivation))
   const found = new Map<string, { requestId: string; principal: string }>()
-  for (const [partition, offsets] of wanted) {
-    const inOrder = [...offsets].sort((a, b) => a - b)
-    for await (const { offset, bytes } of recordsAt(log, partition, inOrder)) {
-      const record = decodeRecord(bytes)
-      if (record.kind !== 'request') continue
-      const { identity } = record
-      found.set(`${partition}:${offset}`, {
-        requestId: requestIdOf(identity),
-        principal: principalOf(identity),
-      })
-    }
+  for await (const { token, record } of requestsAt(log, roots)) {
+    found.set(token, senderOf(record.identity))
   }
   return found
 }

@@ -88,7 +88,6 @@ export class RecentChanges {
   /**
    * Iterates over the changes after a position, and then as they are made, until they end.
    * @param ends by partition: the end of the log
-   * @throws HenceError `position-unknown` (change)
    */
   async *follow(from: string, ends: readonly number[], signal: AbortSignal | undefined) {
     const [text, version] = from.split('@')
@@ -125,7 +124,7 @@ export class RecentChanges {
 function unknown(position: string): HenceError {
   return changeError(
     'position-unknown',
-    `The position ${JSON.stringify(position)} is none of these rows, or too far behind. Read the view again, and go on from its ` +
-      'present position.',
+    `The position ${JSON.stringify(position)} does not belong to these rows, or is too far behind. Read ` +
+      'the view again, and continue from its current position.',
   )
 }

@@ -1,11 +1,12 @@
-import { existsSync, rmSync, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { View } from '../app/index.ts'
 import { quoted } from '../app/name.ts'
 import { jsonSchemaOf } from '../app/schema.ts'
-import { fileFailure } from '../file-failure.ts'
+import { operatorError } from '../failure.ts'
+import { fileFailure, reasonText } from '../file-failure.ts'
 import type { Reporter } from '../report.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { CollectionChanges, KeyRange, Store } from '../state/store.ts'
@@ -24,12 +25,42 @@ const rowsAtOnce = 64
  * Opens the views of a data directory that are in SQLite, for reading, also while an engine writes them. A
  * reader sees all views as of one moment in each transaction: end it soon, since it keeps old pages in the
  * file.
- * @throws Error if there is no such file
+ * @throws HenceError `file-unusable` (operator)
  */
 export function openSql(directory: string): DatabaseSync {
   const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
-  return new DatabaseSync(join(directory, sqlFile), { readOnly: true, timeout: 5_000 })
+  const path = join(directory, sqlFile)
+  tryReading(path)
+  try {
+    return new DatabaseSync(path, { readOnly: true, timeout: 5_000 })
+  } catch (error) {
+    throw unusable(path, error)
+  }
 }
+
+/** SQLite does not say why it cannot open a file. */
+export function tryReading(path: string): void {
+  try {
+    const file = openSync(path, 'r')
+    try {
+      readSync(file, Buffer.alloc(1))
+    } finally {
+      closeSync(file)
+    }
+  } catch (error) {
+    throw unusable(path, error)
+  }
+}
+
+const unusable = (path: string, error: unknown) =>
+  fileFailure(error, path) ??
+  operatorError(
+    'file-unusable',
+    `${path} cannot be used: ${reasonText(error)} Look at the disk and the rights.`,
+    {
+      cause: error,
+    },
+  )
 
 /** @throws Error if the database is damaged */
 export function checkSql(db: DatabaseSync): DatabaseSync {
@@ -37,6 +68,39 @@ export function checkSql(db: DatabaseSync): DatabaseSync {
   if (found!['quick_check'] !== 'ok')
     throw Object.assign(new Error(`${found!['quick_check']}`), { errcode: 11 })
   return db
+}
+
+/** Copies the views that are in SQLite into another data directory, as of one moment; see `openSql`. */
+export function copySql(from: string, to: string): void {
+  const db = openSql(from)
+  try {
+    db.prepare('VACUUM INTO ?').run(join(to, sqlFile))
+  } catch (error) {
+    throw unusable(join(from, sqlFile), error)
+  } finally {
+    db.close()
+  }
+}
+
+/** The keys of rows of a version of a view whose columns are not what the stored row says. */
+export function* wrongColumns(directory: string, name: StateName, view: View): Iterable<string> {
+  const kinds = ['string', ...view.parts] as const
+  const columns = columnsOf(view)
+  const parts = columns.slice(0, kinds.length).map((column, i) => `${column.name} AS part${i}`)
+  const same = columns.flatMap(({ name, expression }) => (expression ? `${name} IS (${expression})` : 'true'))
+  const db = openSql(directory)
+  try {
+    const rows = db.prepare(
+      `SELECT hence_key, ${parts}, ${same.join(' AND ')} AS same FROM ${tableOf(name, `t:${view.name}`)}`,
+    )
+    for (const row of rows.iterate()) {
+      const key = Buffer.from(row['hence_key'] as Uint8Array).toString('latin1')
+      const isRight = decodeKey(kinds, key).parts.every((part, i) => row[`part${i}`] === part)
+      if (!isRight || row['same'] !== 1) yield key
+    }
+  } finally {
+    db.close()
+  }
 }
 
 /**
@@ -122,6 +186,7 @@ export class SqlViews {
 function openChecked(path: string, report: Reporter): DatabaseSync {
   const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
   const isThere = existsSync(path)
+  if (isThere) tryReading(path)
   const db = new DatabaseSync(path)
   try {
     db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
@@ -131,7 +196,7 @@ function openChecked(path: string, report: Reporter): DatabaseSync {
     db.close()
     const { errcode = 0, message } = error as Error & { readonly errcode?: number }
     // 11: damaged; 26: no database.
-    if (!isThere || ![11, 26].includes(errcode & 0xff)) throw fileFailure(error) ?? error
+    if (!isThere || ![11, 26].includes(errcode & 0xff)) throw unusable(path, error)
     const text = `The rows of views in ${path} are damaged (${message}). The file is removed, and they are derived again.`
     report({ level: 'alarm', code: 'state-unreadable', message: text })
     for (const end of ['', '-wal', '-shm']) rmSync(path + end, { force: true })
@@ -236,6 +301,8 @@ function definitionsOf(name: StateName, view: View): string[] {
 interface Column {
   readonly name: string
   readonly definition: string
+  /** How it is computed of the row, unless it is a part of the key. */
+  readonly expression?: string
   readonly field?: string
 }
 
@@ -256,15 +323,14 @@ function columnsOf({ parts, value }: View): Column[] {
     }
   })
   const { properties, required = [] } = (jsonSchemaOf(value, 'output') ?? {}) as FieldSchema
-  if (properties === undefined) return [...keys, { name: 'value', definition: 'value TEXT AS (hence_row)' }]
+  if (properties === undefined)
+    return [...keys, { name: 'value', definition: 'value TEXT AS (hence_row)', expression: 'hence_row' }]
   const fields = Object.entries(properties).map(([field, schema]): Column => {
     const name = free(field)
     const path = `$.${JSON.stringify(field)}`.replaceAll("'", "''")
-    return {
-      name,
-      field,
-      definition: `${name} ${typeOf(schema, required.includes(field))} AS (hence_row ->> '${path}') STORED`,
-    }
+    const expression = `hence_row ->> '${path}'`
+    const type = typeOf(schema, required.includes(field))
+    return { name, field, expression, definition: `${name} ${type} AS (${expression}) STORED` }
   })
   return [...keys, ...fields]
 }

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import type brokenViews from '../../test/apps/broken-views.ts'
 import type { sales } from '../../test/apps/sales.ts'
 import type views from '../../test/apps/sales-views.ts'
+import { HandClock } from '../../test/hand-clock.ts'
 import { uuid7 } from '../../test/ids.ts'
 import { randomFrom } from '../../test/random.ts'
 import {
@@ -431,4 +432,34 @@ test('a view that throws, does not end or is not pure stops alone, and is derive
   assert.deepEqual(await again.scan('throws'), [{ key: ['orders'], value: { n: 4 } }])
   assert.deepEqual(await again.scan('endless'), [{ key: ['orders'], value: { n: 4 } }])
   await again.close()
+})
+
+test('a view is derived where outcomes of old requests are forgotten, and no trace is', async () => {
+  const clock = new HandClock()
+  const data = memoryStorage({ clock })
+  const given = { clock, windowMs: 60_000 }
+  let sent = 0
+  const buy = async (engine: Engine<Sales>) => {
+    const input = { order: `order-${sent++}`, sku: 'sku', customer: 'ada', cents: 1 }
+    await engine.submit('buy', input, { requestId: uuid7(clock.now()) })
+    await engine.idle()
+    clock.pass(60_000)
+  }
+  for (const checkpointRows of [20_000, 1]) {
+    const engine = await createEngine<Sales>({ app, data, report: () => {}, ...given, checkpointRows })
+    for (let n = 0; n < (checkpointRows === 1 ? 3 : 20); n++) await buy(engine)
+    await engine.close()
+  }
+  const engine = await open(data, given)
+  const rows = (await rowsOf(engine)) as { journal: Row<string[], { text: string }>[] }
+  assert.equal(rows.journal.filter(({ value }) => value.text.startsWith('buy ')).length, sent)
+  // Who reads messages from the oldest on gets those whose outcomes are kept.
+  const kept: unknown[] = []
+  const reading = new AbortController()
+  for await (const { messages } of engine.messages({ requests: ['buy'], signal: reading.signal })) {
+    kept.push(...messages.map(({ message }) => (message as { input: { order: string } }).input.order))
+    if (kept.at(-1) === `order-${sent - 1}`) reading.abort()
+  }
+  assert.ok(kept.length > 0 && kept.length < sent, `${kept.length} of ${sent}`)
+  await engine.close()
 })

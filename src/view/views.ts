@@ -20,10 +20,7 @@ export interface ViewStatus {
   readonly name: string
   /** The version of the code that its rows come from. */
   readonly version: string
-  /**
-   * `following`: it answers, and follows the log; `building`: it is derived from the log; `failed`: see
-   * `error`.
-   */
+  /** `following`: answers, and follows the log; `building`: derived from the log; `failed`: see `error`. */
   readonly state: 'following' | 'building' | 'failed'
   /** Records folded, of those applied by the live generation. */
   readonly records: number
@@ -179,7 +176,6 @@ export class Views {
     return messagesAfter(this.#host, names, from, signal)
   }
 
-  /** The stores that are open. */
   get stores(): StateName[] {
     return this.#opened.filter(({ sql }) => sql === undefined).map(storeOf)
   }
@@ -244,6 +240,7 @@ export class Views {
       const { name, program } = slot
       const wanted: ViewVersion = { name, version: program.version, generation: live.number }
       const fold = await this.#openFold(wanted, program)
+      fold.keepStopped([...manifest.answering, ...manifest.building])
       const saved = manifest.answering.find((each) => each.name === name)
       const before = saved && storeOf(saved) !== storeOf(wanted) ? saved : undefined
       if (fold.positions !== undefined && saved !== before) slot.answering = fold
@@ -324,7 +321,8 @@ export class Views {
       fresh.push(slot.building)
     }
     await this.#save()
-    this.#feeding!.build(fresh, live)
+    // An outcome may be forgotten while all traces are kept.
+    this.#feeding!.build(fresh, live, true)
   }
 
   /** Reports why a view has stopped; `hence doctor` names it too. */
@@ -374,7 +372,7 @@ function unknownView(name: string, all: readonly string[]): HenceError {
 function otherRows(name: string): HenceError {
   return changeError(
     'position-unknown',
-    `Other rows of the view "${name}" answer now. Read it again, and go on from its present position.`,
+    `Other rows of the view "${name}" answer now. Read it again, and continue from its current position.`,
   )
 }
 
