@@ -10,10 +10,7 @@ import { type KafkaConnection, kafkaClient } from './connection.ts'
 export interface KafkaLogOptions extends KafkaConnection {
   /** The topic of the batches; code and the facts of the log are in another one, `<topic>-kept`. */
   readonly topic: string
-  /**
-   * For development: takes topics with fewer than 3 replicas, or `min.insync.replicas` below 2, with a
-   * warning. Default false.
-   */
+  /** For development: takes fewer than 3 replicas, or `min.insync.replicas` below 2. Default false. */
   readonly oneBroker?: boolean
   readonly clock?: Clock
   readonly report?: Reporter
@@ -225,13 +222,18 @@ class KafkaPartition {
     return this.#client.fetch(this.#topic, this.#partition, from)
   }
 
-  /** Fetches where a record was. A new leader does not know at once that all replicas have it. */
+  /**
+   * Fetches where a record was. A leader that was just elected may show less than it has, for as long as too
+   * few replicas are in sync, and refuses to name its end meanwhile. One that names it has no more.
+   */
   async #fetchKnown(offset: number): Promise<Fetched> {
     const start = elapsed(this.#client.clock)
     for (;;) {
       const fetched = await this.#fetch(offset)
       if (fetched.next > offset) return fetched
-      if (elapsed(this.#client.clock) - start > this.#client.timeoutMs) throw this.#lost(fetched.end)
+      await this.#client.refresh()
+      const [end] = (await this.#client.ends(this.#topic, [this.#partition])) as [number]
+      if (end <= offset && elapsed(this.#client.clock) - start > this.#client.timeoutMs) throw this.#lost(end)
       await this.#client.pause(50)
     }
   }
@@ -262,7 +264,7 @@ interface TopicRules {
 const replicasMin = 3
 const inSyncMin = 2
 
-/** The size that topics are made with: the largest record of a log in a batch of its own, with its headers. */
+/** Topics are made with it, and must have it: the largest record of a log in a batch, with its headers. */
 const messageBytes = 17 * 1024 * 1024
 
 /** The most that Kafka adds to a value. */
@@ -297,7 +299,6 @@ async function makeTopic(client: KafkaClient, topic: string, rules: TopicRules):
 /**
  * Checks that a topic keeps what it has taken.
  * @returns the largest value that it takes, in bytes
- * @throws HenceError `carrier-unusable` (operator)
  */
 async function checkTopic(
   client: KafkaClient,
@@ -313,6 +314,10 @@ async function checkTopic(
   const wrong = Object.entries(must(rules))
     .filter(([name, value]) => settings.get(name) !== value)
     .map(([name, value]) => `${name}=${value} (it is ${settings.get(name)})`)
+  const messageBytesMax = Number(settings.get('max.message.bytes'))
+  // An event or a correction that did not fit could never be written, and would stop each start.
+  if (messageBytesMax < messageBytes)
+    wrong.push(`max.message.bytes=${messageBytes} or more (it is ${messageBytesMax})`)
   const weak = [
     ...(state.replicas < replicasMin ? [`${replicasMin} replicas (there are ${state.replicas})`] : []),
     ...(Number(settings.get('min.insync.replicas')) < inSyncMin
@@ -329,7 +334,7 @@ async function checkTopic(
     const message = `${client.name}: for development only, since a disk that fails takes the log with it: topic "${topic}" lacks ${weak.join(', ')}.`
     report({ level: 'warning', code: 'log-not-replicated', message })
   }
-  return Number(settings.get('max.message.bytes')) - overheadBytes
+  return messageBytesMax - overheadBytes
 }
 
 function must({ cleanup }: TopicRules): Readonly<Record<string, string>> {

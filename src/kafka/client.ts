@@ -1,7 +1,8 @@
 import { crc32 } from 'node:zlib'
-import type { Admin, BaseOptions, Connection, ConnectionPool, GenericError } from '@platformatic/kafka'
+import type { Admin, BaseOptions, Connection, ConnectionPool } from '@platformatic/kafka'
 import { type Clock, elapsed, pause, systemClock } from '../clock.ts'
 import { HenceError, operatorError, retryError } from '../failure.ts'
+import { reasonOf, refusals } from './refusals.ts'
 
 /** The library and its connections: loaded and made when they are used first. */
 interface OpenClients {
@@ -66,7 +67,9 @@ export class KafkaClient {
   readonly timeoutMs: number
   readonly #connecting: BaseOptions
   #opened: Promise<OpenClients> | undefined
-  readonly #closed = new AbortController()
+  #closed = new AbortController()
+  /** The latest leader epoch of each partition that a broker has named. */
+  readonly #epochs = new Map<string, number>()
 
   constructor(
     name: string,
@@ -81,7 +84,6 @@ export class KafkaClient {
     this.#connecting = { ...connecting, ...patience, retries: 0 }
   }
 
-  /** Returns the state of a topic; undefined if there is none. */
   topic(topic: string): Promise<TopicState | undefined> {
     return this.repeated(`topic "${topic}"`, async () => {
       const found = (await this.#metadata(topic, true))?.topics.get(topic)
@@ -167,7 +169,7 @@ export class KafkaClient {
       if (typeof sent === 'boolean') throw new Error('The broker gave no position.')
       return Number(sent.responses[0]!.partitionResponses[0]!.baseOffset)
     } catch (error) {
-      ;(await this.open()).admin.clearMetadata()
+      await this.refresh()
       throw this.#failure(place(topic, partition), error)
     }
   }
@@ -262,17 +264,23 @@ export class KafkaClient {
   /** Repeats what may be repeated, with pauses, until it succeeds or the patience ends. */
   async repeated<T>(what: string, run: () => Promise<T>): Promise<T> {
     const start = elapsed(this.clock)
+    const { signal } = this.#closed
     for (let wait = 20; ; wait = Math.min(wait * 2, 500)) {
       try {
         return await run()
       } catch (error) {
         const failure = this.#failure(what, error)
-        if (failure.code !== 'carrier-unreachable' || this.#closed.signal.aborted) throw failure
+        if (failure.code !== 'carrier-unreachable' || signal.aborted) throw failure
         if (elapsed(this.clock) - start > this.timeoutMs) throw failure
-        ;(await this.open()).admin.clearMetadata()
+        await this.refresh()
         await this.pause(wait)
       }
     }
+  }
+
+  /** The brokers are asked again who leads. */
+  async refresh(): Promise<void> {
+    ;(await this.open()).admin.clearMetadata()
   }
 
   pause(ms: number): Promise<void> {
@@ -292,10 +300,14 @@ export class KafkaClient {
     )
   }
 
+  /** Ends the connections, and what is repeated; a later call makes new ones. */
   async close(): Promise<void> {
+    const opened = this.#opened
+    this.#opened = undefined
     this.#closed.abort()
-    if (this.#opened === undefined) return
-    const { admin, producing, fetching } = await this.#opened
+    this.#closed = new AbortController()
+    if (opened === undefined) return
+    const { admin, producing, fetching } = await opened
     await Promise.all([admin.close(), producing.close(), fetching.close()])
   }
 
@@ -359,6 +371,11 @@ export class KafkaClient {
     const broker = metadata?.brokers.get(state?.leader ?? -1)
     if (found === undefined || state === undefined) throw new Error('The topic is not known to the brokers.')
     if (broker === undefined) throw new Error('The partition has no leader.')
+    // A broker that was cut off may take itself for the leader, and show less than was acknowledged since.
+    const key = `${found.id} ${partition}`
+    if (state.leaderEpoch < (this.#epochs.get(key) ?? 0))
+      throw new Error('The broker that answered has not learned yet that the partition has another leader.')
+    this.#epochs.set(key, state.leaderEpoch)
     return {
       connection: await (await this.open())[role].get(broker),
       topicId: found.id,
@@ -382,44 +399,14 @@ export class KafkaClient {
     if (code === 'OFFSET_OUT_OF_RANGE') return this.lost(`records of ${what} are gone.`, error)
     const refusal = code === undefined ? undefined : refusals[code]
     if (refusal !== undefined) return this.unusable(`Kafka refuses ${what}: ${detail} ${refusal}`, error)
-    const advice = code?.startsWith('NOT_ENOUGH_REPLICAS')
+    const advice = /^(NOT_ENOUGH_REPLICAS|OFFSET_NOT_AVAILABLE)/.test(code ?? '')
       ? 'Fewer replicas than min.insync.replicas are in sync: are brokers down?'
-      : 'It goes on by itself when the brokers answer.'
+      : /^Connection closed|before secure TLS/.test(detail)
+        ? 'Does the port take TLS and a password, and were they given? Otherwise it goes on by itself.'
+        : 'It goes on by itself when the brokers answer.'
     const message = `${this.name}: no answer for ${what}: ${detail} ${advice}`
     return retryError('carrier-unreachable', message, { cause: error })
   }
 }
 
 export const place = (topic: string, partition: number): string => `topic "${topic}", partition ${partition}`
-
-/** Errors of Kafka after which a repetition would fail too, and what to do. */
-const refusals: Readonly<Record<string, string>> = {
-  MESSAGE_TOO_LARGE: 'Raise max.message.bytes of the topic.',
-  RECORD_LIST_TOO_LARGE: 'Raise segment.bytes of the topic.',
-  TOPIC_AUTHORIZATION_FAILED: 'Allow the user Describe, DescribeConfigs, Read and Write on it.',
-  CLUSTER_AUTHORIZATION_FAILED: 'Allow the user Create on the cluster, or make the topics yourself.',
-  SASL_AUTHENTICATION_FAILED: 'Check the user and its password.',
-  PLT_KFK_AUTHENTICATION: 'Check the user, its password and the mechanism.',
-  UNSUPPORTED_SASL_MECHANISM: 'Give a mechanism that the brokers have enabled.',
-  POLICY_VIOLATION: 'Make the topics yourself, or change the policy.',
-  INVALID_REPLICATION_FACTOR: 'It needs three brokers; for development, see `oneBroker`.',
-  INVALID_CONFIG: 'Make the topics yourself.',
-  INVALID_TOPIC_EXCEPTION: 'Give a name of letters, digits, ".", "_" and "-".',
-  UNSUPPORTED_VERSION: 'It needs Kafka 3.5 or later.',
-}
-
-/** The most telling of the errors that the library has put into one another. */
-function reasonOf(error: unknown): { code: string | undefined; detail: string } {
-  const all: (GenericError & { apiId?: string; errors?: Error[] })[] = []
-  const collect = (each: unknown) => {
-    if (!(each instanceof Error) || all.length > 50) return
-    all.push(each as GenericError)
-    for (const inner of (each as AggregateError).errors ?? []) collect(inner)
-    collect(each.cause)
-  }
-  collect(error)
-  const refused = all.find((each) => refusals[each.apiId ?? each.code] !== undefined)
-  const answered = refused ?? all.find((each) => each.apiId !== undefined) ?? all.at(-1)
-  const code = answered?.apiId ?? answered?.code
-  return { code, detail: `${answered?.apiId ?? answered?.message ?? String(error)}.`.replace(/\.+$/, '.') }
-}

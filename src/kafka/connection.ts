@@ -1,5 +1,7 @@
+import { isIP } from 'node:net'
 import type { ConnectionOptions } from 'node:tls'
 import type { SASLOptions } from '@platformatic/kafka'
+import { changeError } from '../failure.ts'
 import { requirePackage } from '../optional-package.ts'
 import { KafkaClient } from './client.ts'
 
@@ -15,7 +17,7 @@ export interface KafkaConnection {
 
 /**
  * @param needs the beginning of a sentence, for example `A log in Kafka needs`
- * @throws HenceError `package-missing` (change)
+ * @throws HenceError `package-missing`, `option-invalid` (change)
  */
 export function kafkaClient(
   options: KafkaConnection & { readonly topic: string; readonly clock?: KafkaClient['clock'] },
@@ -23,7 +25,17 @@ export function kafkaClient(
 ): KafkaClient {
   requirePackage('@platformatic/kafka', needs)
   const { brokers, topic, tls, sasl } = options
-  const connecting = { bootstrapBrokers: [...brokers], ...(tls && { tls }), ...(sasl && { sasl }) }
+  // The library connects to such a port in a later turn, and nobody catches what that throws.
+  const wrong = brokers.find((each) => !/^[^\s:]/.test(each) || !URL.canParse(`kafka://${each}`))
+  if (wrong !== undefined)
+    throw changeError(
+      'option-invalid',
+      `A broker has an address like broker-1.example.org:9092, not ${JSON.stringify(wrong)}.`,
+    )
+  // Some providers find the cluster by the name that TLS is asked for; an address of IP is none.
+  const isNamed = tls?.servername === undefined && !brokers.some((each) => isIP(each.replace(/:\d+$/, '')))
+  const safely = tls && { tls, ...(isNamed && { tlsServerName: true }) }
+  const connecting = { bootstrapBrokers: [...brokers], ...safely, ...(sasl && { sasl }) }
   const name = `kafka://${brokers.join(',')}/${topic}`
   return new KafkaClient(name, { clientId: 'hence', ...connecting }, options)
 }

@@ -1,4 +1,5 @@
 import type { App, RequestName, TableName } from '../app/index.ts'
+import { onAbort } from '../clock.ts'
 import { BatchReader, type MirroredRow, pagesOf } from '../engine/batches.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError } from '../failure.ts'
@@ -144,8 +145,7 @@ class TopicSink {
       rows.map(({ key, json }) => ({ key: JSON.stringify(key), json }))
     while (!signal.aborted) {
       const batches = new BatchReader(engine, await engine.viewPosition(view), new Set([view]), view)
-      const stop = () => batches.end()
-      signal.addEventListener('abort', stop)
+      const forget = onAbort(signal, () => batches.end())
       try {
         const gone = await this.#keys()
         for await (const page of pagesOf(engine, view)) {
@@ -164,7 +164,7 @@ class TopicSink {
         // Other rows answer now, or changes came faster than they were written.
         if (!(error instanceof HenceError) || error.code !== 'position-unknown') throw error
       } finally {
-        signal.removeEventListener('abort', stop)
+        forget()
         batches.end()
       }
     }

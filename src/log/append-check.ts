@@ -5,12 +5,7 @@ import { recordBytesMax } from './log.ts'
 /** The largest append a log takes, in bytes of all its records together. */
 const appendBytesMax = 64 * 1024 * 1024
 
-/**
- * Checks an append before anything is written.
- * @param batchBytesMax the largest batch that a carrier takes
- * @returns the bytes of its records together
- * @throws HenceError `append-empty`, `record-too-large` (change)
- */
+/** Checks an append before anything is written; returns the bytes of its records together. */
 export function checkRecords(
   records: readonly Uint8Array[],
   batchBytesMax = Number.POSITIVE_INFINITY,
@@ -39,7 +34,6 @@ export function checkRecords(
   return bytes
 }
 
-/** @throws HenceError `partition-unknown` (change) */
 export function checkPartition(partition: number, partitions: number): void {
   if (Number.isInteger(partition) && partition >= 0 && partition < partitions) return
   throw changeError(
@@ -48,10 +42,6 @@ export function checkPartition(partition: number, partitions: number): void {
   )
 }
 
-/**
- * Refuses a read from past the end: the caller has seen records that the log does not hold.
- * @throws HenceError `offset-out-of-range` (operator)
- */
 export function checkOffset(partition: number, from: number, end: number): void {
   if (Number.isInteger(from) && from >= 0 && from <= end) return
   throw operatorError(
@@ -61,5 +51,4 @@ export function checkOffset(partition: number, from: number, end: number): void 
   )
 }
 
-/** The error of every call on a closed log. */
 export const logClosed = () => retryError('log-closed', 'The log is closed: open it again, then retry.')

@@ -9,7 +9,8 @@
  * process that wants to know what became of an append of unknown fate appends another one on the same head
  * and reads which came first.
  *
- * Every carrier guarantees, and `carrierConformance` (in `hence/testing`) checks:
+ * Every carrier guarantees, and `carrierConformance` of `hence/testing` checks, as `carrierDuel` and
+ * `carrierFailover` do for whole logs:
  *
  * - **One order.** Every reader of a partition finds the same batches at the same positions, and a batch that
  *   was read once stays there.
@@ -21,7 +22,7 @@
 export interface Carrier {
   /** For messages: the place, without any password. */
   readonly name: string
-  /** The largest batch that it takes, in bytes. */
+  /** The largest batch that it takes, in bytes; at least one with the largest record, `recordBytesMax`. */
   readonly batchBytesMax: number
   /**
    * Returns the facts of the log that never change. Where there are none, keeps the ones given; of two that
@@ -50,6 +51,7 @@ export interface Carrier {
    */
   put(name: string, bytes: Uint8Array): Promise<void>
   get(name: string): Promise<Buffer | undefined>
+  /** Ends its connections; a later call opens it again. */
   close(): Promise<void>
 }
 

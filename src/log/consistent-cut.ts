@@ -12,7 +12,6 @@ import { decodeRecord } from './record.ts'
  * partition may end earlier too. A control record is kept in all partitions or in none.
  *
  * @param named by partition, the offset of the record
- * @throws HenceError `token-unknown` (change), and what reading the log throws
  */
 export async function endsRightAfter(log: Log, named: ReadonlyMap<number, number>): Promise<number[]> {
   let until = 0
@@ -24,10 +23,7 @@ export async function endsRightAfter(log: Log, named: ReadonlyMap<number, number
   }
   /** The number of the last control record that every partition has passed. */
   let passed = -1
-  /**
-   * Takes records up to one that is not wanted, a new control record, or an event whose cause is not kept so
-   * far.
-   */
+  /** Takes records up to one that is not wanted, a new control record, or an event without its cause. */
   const keep = ({ partition, batch, offset: from, available }: PartitionCursor): number => {
     const end = from + available
     for (let offset = from; offset < end; offset++) {
@@ -48,8 +44,7 @@ export async function endsRightAfter(log: Log, named: ReadonlyMap<number, number
   try {
     for (;;) {
       if ((await merge.advance(keep)) > 0) continue
-      // No partition gets any further: the missing causes never come, unless all stand before one control
-      // record.
+      // No partition gets further: the missing causes never come, unless all stand before a control record.
       const control = controlAt(merge.cursors, log.partitions)
       if (control === undefined) return ends
       const wanted = merge.cursors.map(({ partition, offset, time }) => isWanted(partition, offset, time))

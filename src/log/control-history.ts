@@ -1,6 +1,6 @@
 import { operatorError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
-import { type ControlRecord, rulesNow } from './record.ts'
+import { type ControlRecord, rulesNow, rulesOldest } from './record.ts'
 
 /** A change of code or of the live generation, as the log records it. */
 export type ControlFact = {
@@ -16,6 +16,8 @@ export type ControlFact = {
       readonly type: 'version'
       /** The version that was in force until here; undefined at the beginning of a log. */
       readonly before?: string
+      /** By partition: how many records of filled rows follow. */
+      readonly filled?: readonly number[]
     }
   | {
       readonly type: 'promotion'
@@ -37,10 +39,7 @@ export function liveOf(history: readonly ControlFact[]): number {
   return history.findLast(({ type }) => type === 'promotion')?.generation ?? 0
 }
 
-/**
- * Returns a generation followed by its ancestors, whose corrections apply to it too. The parent is the
- * generation that was live at its promotion, or is live now if it was never promoted.
- */
+/** Returns a generation and its ancestors, whose corrections apply to it too: the live ones at promotions. */
 export function lineageOf(history: readonly ControlFact[], generation: number): readonly number[] {
   const first = history.find((fact) => fact.type === 'promotion' && fact.generation === generation)
   const before = first?.type === 'promotion' ? first.before : liveOf(history)
@@ -72,21 +71,22 @@ export function wasLiveAt(
   return live >= generation && (versionOf(before, live) ?? baseOf(history, live)) === version
 }
 
-/**
- * Makes a fact of a control record and its positions, by partition.
- * @throws HenceError `rules-unknown` (operator) if other rules are in force from there on
- */
+/** Makes a fact of a control record and its positions, by partition. */
 export function factOf(
   generation: number,
   control: ControlRecord['control'],
   positions: readonly { readonly offset: number; readonly time: number }[],
 ): ControlFact {
   const { number, version } = control
-  if (control.type === 'version' && control.rules !== rulesNow) throw otherRules(number, control.rules ?? 1)
+  if (control.type === 'version') {
+    const { rules = 1 } = control
+    if (rules < rulesOldest || rules > rulesNow) throw otherRules(number, rules)
+  }
   const at = Math.max(...positions.map(({ time }) => time))
   const fact = { number, generation, version, at, positions: positions.map(({ offset }) => offset) }
   if (control.type === 'version') {
-    return { ...fact, type: 'version', ...(control.before !== undefined && { before: control.before }) }
+    const { before, filled } = control
+    return { ...fact, type: 'version', ...(before !== undefined && { before }), ...(filled && { filled }) }
   }
   const { before, base, identity, diff, note, corrections, correctionsHash } = control
   return {

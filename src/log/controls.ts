@@ -1,6 +1,7 @@
 import { HenceError, operatorError } from '../failure.ts'
 import { type ControlFact, factOf } from './control-history.ts'
-import type { Log } from './log.ts'
+import { type Log, recordsOfKind } from './log.ts'
+import { everyPartition } from './partitions.ts'
 import { type ControlRecord, decodeRecord, encodeControl, isControl } from './record.ts'
 
 /** The control records of a log from some positions on. */
@@ -10,18 +11,21 @@ interface FoundControls {
   readonly unfinished: { readonly record: ControlRecord; readonly missing: readonly number[] } | undefined
 }
 
-/** Finds control records, without decoding other records. */
-export async function findControls(log: Log, from: readonly number[]): Promise<FoundControls> {
+/** Finds control records from some positions on, by default all, without decoding other records. */
+export async function findControls(
+  log: Log,
+  from: readonly number[] = everyPartition(log).map(() => 0),
+): Promise<FoundControls> {
   const byNumber = new Map<number, { record: ControlRecord; positions: { offset: number; time: number }[] }>()
   for (const [partition, start] of from.entries()) {
     if (start >= (await log.end(partition))) continue
-    for await (const { offset, time, records } of log.read(partition, start)) {
-      for (const [i, bytes] of records.entries()) {
-        if (!isControl(bytes) || offset + i < start) continue
+    for await (const batch of log.read(partition, start)) {
+      for (const [offset, bytes] of recordsOfKind(batch, isControl)) {
+        if (offset < start) continue
         const record = decodeRecord(bytes) as ControlRecord
         const { number } = record.control
         const known = byNumber.get(number) ?? { record, positions: [] }
-        known.positions[partition] ??= { offset: offset + i, time }
+        known.positions[partition] ??= { offset, time: batch.time }
         byNumber.set(number, known)
       }
     }

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after } from 'node:test'
-import { logConformance } from '../testing/log-conformance.ts'
+import { logConformance } from '../../test/log-conformance.ts'
 import { openFileLog } from './file-log/file-log.ts'
 import { memoryLog } from './memory-log.ts'
 

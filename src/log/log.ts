@@ -6,7 +6,7 @@ import type { Clock } from '../clock.ts'
  * A log has a fixed number of partitions. A partition is a totally ordered sequence of records, each at an
  * offset 0, 1, 2 … without gaps. A record is bytes; the log does not interpret it.
  *
- * Every log guarantees, and `logConformance` (in `hence/testing`) checks:
+ * Every log guarantees, and `logConformance` (in `test`) checks:
  *
  * - **Atomic.** The records of one `append` are next to each other in the log, or none of them is there.
  * - **Durable.** When `append` resolves, its records survive a crash of the process and, with an honest
@@ -81,12 +81,22 @@ export interface Batch {
   readonly offset: number
   /** Log time of all its records, in milliseconds since 1970. */
   readonly time: number
-  /**
-   * The hash that covers everything in the partition before the batch, 32 bytes, if the log is a chain of
-   * hashes.
-   */
+  /** The hash, of 32 bytes, that covers all of the partition before the batch, if the log is a chain. */
   readonly before?: Buffer
   readonly records: readonly Buffer[]
+  /** The first byte of each record, which says its kind; where they are known without `records`. */
+  readonly kinds?: Uint8Array
+}
+
+export const countOf = (batch: Batch): number => (batch.kinds ?? batch.records).length
+
+/** The records of a batch whose kind is wanted, each with its offset. */
+export function* recordsOfKind(
+  batch: Batch,
+  isWanted: (kind: number | undefined) => boolean,
+): Iterable<[offset: number, bytes: Buffer]> {
+  const kinds = batch.kinds ?? batch.records.map(([kind]) => kind)
+  for (let i = 0; i < kinds.length; i++) if (isWanted(kinds[i])) yield [batch.offset + i, batch.records[i]!]
 }
 
 /** The largest record a log takes, in bytes. */

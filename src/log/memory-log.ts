@@ -11,76 +11,53 @@ import { LogTime } from './log-time.ts'
 export function memoryLog(
   options: { readonly partitions?: number; readonly clock?: Clock; readonly id?: string } = {},
 ): Log {
-  return new MemoryLog(
-    options.id ?? randomBytes(16).toString('hex'),
-    options.partitions ?? 1,
-    new LogTime(options.clock ?? systemClock),
-  )
-}
+  const { partitions = 1, clock = systemClock, id = randomBytes(16).toString('hex') } = options
+  const time = new LogTime(clock)
+  const batchesOf: Batch[][] = Array.from({ length: partitions }, () => [])
+  const decided: number[] = new Array(partitions).fill(0)
+  let isClosed = false
 
-class MemoryLog implements Log {
-  readonly id: string
-  readonly partitions: number
-  readonly #time: LogTime
-  readonly #batches: Batch[][]
-  readonly #decided: number[]
-  #closed = false
-
-  constructor(id: string, partitions: number, time: LogTime) {
-    this.id = id
-    this.partitions = partitions
-    this.#time = time
-    this.#decided = new Array(partitions).fill(0)
-    this.#batches = Array.from({ length: partitions }, () => [])
+  function open(partition: number): Batch[] {
+    if (isClosed) throw logClosed()
+    checkPartition(partition, partitions)
+    return batchesOf[partition]!
   }
 
-  async append(partition: number, records: readonly Uint8Array[]): Promise<Appended> {
-    const batches = this.#open(partition)
-    checkRecords(records)
-    const batch = {
-      offset: endOf(batches),
-      time: this.#time.now(),
-      records: records.map((record) => Buffer.from(record)),
-    }
-    batches.push(batch)
-    return { offset: batch.offset, time: batch.time }
-  }
-
-  async *read(partition: number, from: number): AsyncGenerator<Batch> {
-    const batches = this.#open(partition)
-    checkOffset(partition, from, endOf(batches))
-    for (let index = firstReaching(batches, from); index < batches.length; index++) {
-      yield batches[index]!
-      this.#open(partition)
-    }
-  }
-
-  follow(clock: Pick<Clock, 'now'>): number {
-    this.#time.follow(clock)
-    return this.#time.last
-  }
-
-  derived(partition: number, offset: number): void {
-    this.#decided[partition] = Math.max(this.#decided[partition]!, offset)
-  }
-
-  async decided(partition: number): Promise<number> {
-    this.#open(partition)
-    return this.#decided[partition]!
-  }
-
-  async end(partition: number): Promise<number> {
-    return endOf(this.#open(partition))
-  }
-
-  async close(): Promise<void> {
-    this.#closed = true
-  }
-
-  #open(partition: number): Batch[] {
-    if (this.#closed) throw logClosed()
-    checkPartition(partition, this.partitions)
-    return this.#batches[partition]!
+  return {
+    id,
+    partitions,
+    async append(partition, records): Promise<Appended> {
+      const batches = open(partition)
+      checkRecords(records)
+      const at = { offset: endOf(batches), time: time.now() }
+      batches.push({ ...at, records: records.map((record) => Buffer.from(record)) })
+      return at
+    },
+    async *read(partition, from): AsyncGenerator<Batch> {
+      const batches = open(partition)
+      checkOffset(partition, from, endOf(batches))
+      for (let index = firstReaching(batches, from); index < batches.length; index++) {
+        yield batches[index]!
+        open(partition)
+      }
+    },
+    follow(clock) {
+      time.follow(clock)
+      return time.last
+    },
+    derived(partition, offset) {
+      decided[partition] = Math.max(decided[partition]!, offset)
+    },
+    async decided(partition) {
+      open(partition)
+      return decided[partition]!
+    },
+    async end(partition) {
+      return endOf(open(partition))
+    },
+    async close() {
+      isClosed = true
+    },
   }
 }
 

@@ -34,12 +34,10 @@ export class PartitionCursor {
     this.#end = end
   }
 
-  /** The batch that holds the next record. */
   get batch(): Batch {
     return this.#batch
   }
 
-  /** The offset of the next record. */
   get offset(): number {
     return this.#offset
   }
@@ -49,7 +47,6 @@ export class PartitionCursor {
     return this.#batch.time
   }
 
-  /** The bytes of the next record. */
   get record(): Buffer {
     return this.#batch.records[this.#offset - this.#batch.offset]!
   }

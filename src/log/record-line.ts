@@ -1,4 +1,4 @@
-import { principalOf, requestIdOf } from '../identity.ts'
+import { senderOf } from '../identity.ts'
 import type { LogRecord, RecordedCorrection } from './record.ts'
 
 /** A record, its position and its log time. */
@@ -30,36 +30,32 @@ export function exportLine({ partition, offset, time, record }: ExportedRecord):
       return line(record.mark)
     case 'watermark':
       return line(record.watermark)
+    case 'filled':
+      return line({ generation: record.generation, ...record.filled })
     case 'result': {
-      const { effect, done, tries, text } = record
-      return done
-        ? line({ effect, done, tries }, ['result', text])
-        : line({ effect, done, tries, error: text })
+      const { effect, done, tries, ms, text } = record
+      const ended = { effect, done, tries, ...(ms > 0 && { ms }) }
+      return done ? line(ended, ['result', text]) : line({ ...ended, error: text })
     }
     case 'request': {
       const { type, version, input, output } = record
       const raw = output === undefined ? [] : ([['output', output]] as const)
-      return line({ type, version, ...senderFields(record.identity) }, ['input', input], ...raw)
+      return line({ type, version, ...senderOf(record.identity) }, ['input', input], ...raw)
     }
     case 'event': {
       const { type, version, identity, key, depth, channelNumber, generation, data } = record
-      const where = {
+      const fields = {
+        ...{ type, version, ...senderOf(identity), key },
         cause: `${record.causePartition}:${record.causeOffset}`,
         root: `${record.rootPartition}:${record.rootOffset}`,
         id: Buffer.from(record.id, 'latin1').toString('hex'),
+        ...{ depth, channelNumber, generation },
       }
-      return line(
-        { type, version, ...senderFields(identity), key, ...where, depth, channelNumber, generation },
-        ['data', data],
-      )
+      return line(fields, ['data', data])
     }
   }
 }
 
 function correctionFields({ identity, rootPartition, rootOffset, ...rest }: RecordedCorrection): object {
-  return { ...rest, ...senderFields(identity), root: `${rootPartition}:${rootOffset}` }
-}
-
-function senderFields(identity: string) {
-  return { requestId: requestIdOf(identity), principal: principalOf(identity) }
+  return { ...rest, ...senderOf(identity), root: `${rootPartition}:${rootOffset}` }
 }

@@ -4,6 +4,7 @@ import {
   decodeRecord,
   type EventRecord,
   encodeEvent,
+  encodeFilled,
   encodeMark,
   encodeRequest,
   encodeRuling,
@@ -54,7 +55,7 @@ test('a request has an output, names what it replies to, both, or neither', () =
     }
 })
 
-test('a ruling and a mark are decoded from their bytes', () => {
+test('a ruling, a mark and filled rows are decoded from their bytes', () => {
   const ruling = {
     version: 'a'.repeat(64),
     offset: 7,
@@ -74,6 +75,11 @@ test('a ruling and a mark are decoded from their bytes', () => {
   assert.deepEqual(decodeRecord(encodeMark(mark)), { kind: 'mark', mark })
   const watermark = { before: 1_700_000_000_000, time: 1_790_000_000_000 }
   assert.deepEqual(decodeRecord(encodeWatermark(watermark)), { kind: 'watermark', watermark })
+  const filled = { control: 2, n: 0, table: 'rows', rows: [[['Zoë', 1], { cents: 1 }]] } as const
+  const bytes = encodeFilled(filled, 3)
+  assert.deepEqual(decodeRecord(bytes), { kind: 'filled', generation: 3, filled })
+  const shown = exportLine({ partition: 0, offset: 9, time: 1, record: decodeRecord(bytes) })
+  assert.deepEqual(JSON.parse(shown), { token: '0:9', at: 1, kind: 'filled', generation: 3, ...filled })
 })
 
 test('a flag that this version does not know stops the reader', () => {

@@ -51,7 +51,7 @@ import { operatorError } from '../failure.ts'
  *
  *   0        1        2                 4                                   8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
- *   | kind=5 | flags  |    id bytes     |      tries      |    reserved     |
+ *   | kind=5 | flags  |    id bytes     |      tries      |       ms        |
  *   +--------+--------+-----------------+-----------------+-----------------+
  *   | hash of the input that it answers (16 bytes)                          |   8
  *   |                                                                       |  16
@@ -66,6 +66,7 @@ import { operatorError } from '../failure.ts'
  * those with a greater number.
  * Mark: a derivation took long and ended, so nothing may rule it out later.
  * Watermark: ids older than a time are forgotten in this partition.
+ * Filled: rows of a table that the code before lacked, for that generation.
  *
  *   0        1        2                 4                                   8
  *   +--------+--------+--------+--------+--------+--------+--------+--------+
@@ -73,7 +74,7 @@ import { operatorError } from '../failure.ts'
  *   +--------+--------+-----------------+-----------------------------------+
  *   | JSON text, to the end                                                   8
  *   +------------------------------
- *     kind 3: control; 6: correction; 7: ruling; 8: mark; 9: watermark; flags are reserved and zero
+ *     kind 3: control; 6: correction; 7: ruling; 8: mark; 9: watermark; 10: filled; flags are reserved and zero
  *
  * A reader stops at a kind or flag that it does not know; it never skips one. Flag bit 7 is reserved in every
  * kind for an area of extension fields.
@@ -88,6 +89,7 @@ export type LogRecord =
   | RulingRecord
   | MarkRecord
   | WatermarkRecord
+  | FilledRecord
 
 export interface RequestRecord {
   readonly kind: 'request'
@@ -133,6 +135,23 @@ export interface EventRecord {
   readonly data: string
 }
 
+/** An event that its target has not applied. */
+export interface SentEvent {
+  readonly record: EventRecord
+  readonly bytes: Buffer
+  /** Log time of its cause, in milliseconds since 1970. */
+  readonly time: number
+}
+
+/** The events of one source for a partition, by number. */
+export interface EventSpan {
+  readonly source: number
+  /** How many events the partition has applied: the number that it expects next. */
+  readonly applied: number
+  /** The number of the next event that the source sends. */
+  readonly next: number
+}
+
 interface TickRecord {
   readonly kind: 'tick'
 }
@@ -147,6 +166,8 @@ export interface ResultRecord {
   readonly done: boolean
   /** The number of tries, 65,535 at most. */
   readonly tries: number
+  /** How long the last try took in milliseconds, 65,535 at most; 0 if that is not known. */
+  readonly ms: number
   /** The result of its handler as JSON text, or the error of the last try. */
   readonly text: string
 }
@@ -163,9 +184,11 @@ export interface ControlRecord {
  * when a change would derive something else from an existing log. 2: a key is serial across waits; a result
  * reaches one input. 3: messages about claims are named by the claims, and those of a key's judge to that key
  * keep their order. The latter came after the former; as nothing had been published, and no log of others can
- * hold what stood between, one number covers both.
+ * hold what stood between, one number covers both. 4: a version record may have filled rows.
  */
-export const rulesNow = 3
+export const rulesNow = 4
+/** From these rules on, a log derives the same by the present ones. */
+export const rulesOldest = 3
 
 /** `number` counts the control records of a log, from 0 without gaps. */
 type Control =
@@ -179,6 +202,8 @@ type Control =
       readonly rules: number
       /** The version that was in force until here; left out at the beginning of a log. */
       readonly before?: string
+      /** By partition: how many records of filled rows follow; left out if none do. */
+      readonly filled?: readonly number[]
     }
   | {
       /** The generation is live from here on. */
@@ -273,6 +298,23 @@ export interface Watermark {
   readonly time: number
 }
 
+export interface FilledRecord {
+  readonly kind: 'filled'
+  /** The generation whose code changed. */
+  readonly generation: number
+  readonly filled: Filled
+}
+
+/** Rows of a new table, of keys of this partition: the code made them from the past when it came into force. */
+interface Filled {
+  /** The number of the control record. */
+  readonly control: number
+  /** Counts the records of that control record in this partition, from 0. */
+  readonly n: number
+  readonly table: string
+  readonly rows: readonly (readonly [key: readonly (string | number)[], row: unknown])[]
+}
+
 /** A correction, and the key under which the app answers it. */
 export interface RecordedCorrection {
   /** The number of the promotion's control record. */
@@ -328,6 +370,7 @@ const kindCorrection = 6
 const kindRuling = 7
 const kindMark = 8
 const kindWatermark = 9
+const kindFilled = 10
 const flagGivenUp = 1
 const shortHead = 8
 const resultHead = 24
@@ -402,12 +445,13 @@ export function encodeTick(): Buffer {
   return bytes
 }
 
-export function encodeResult({ effect, input, done, tries, text }: ResultRecord): Buffer {
+export function encodeResult({ effect, input, done, tries, ms, text }: ResultRecord): Buffer {
   const bytes = Buffer.alloc(resultHead + effect.length + Buffer.byteLength(text))
   bytes[0] = kindResult
   bytes[1] = done ? 0 : flagGivenUp
   bytes.writeUInt16LE(effect.length, 2)
   bytes.writeUInt16LE(Math.min(tries, 0xffff), 4)
+  bytes.writeUInt16LE(Math.min(ms, 0xffff), 6)
   bytes.write(input, shortHead, 'latin1')
   bytes.write(effect, resultHead, 'latin1')
   bytes.write(text, resultHead + effect.length)
@@ -429,6 +473,9 @@ export const encodeMark = (mark: MarkRecord['mark']): Buffer => encodeText(kindM
 
 export const encodeWatermark = (watermark: Watermark): Buffer => encodeText(kindWatermark, 0, watermark)
 
+export const encodeFilled = (filled: Filled, generation: number): Buffer =>
+  encodeText(kindFilled, generation, filled)
+
 function encodeText(kind: number, generation: number, value: unknown): Buffer {
   const text = JSON.stringify(value)
   const bytes = Buffer.alloc(shortHead + Buffer.byteLength(text))
@@ -438,11 +485,10 @@ function encodeText(kind: number, generation: number, value: unknown): Buffer {
   return bytes
 }
 
-/** Whether these are the bytes of a control record. */
-export const isControl = (bytes: Buffer): boolean => bytes[0] === kindControl
+export const isControl = (kind: number | undefined): boolean => kind === kindControl
 
-/** Whether these are the bytes of a ruling or a mark. */
-export const isAboutDerivation = (bytes: Buffer): boolean => bytes[0] === kindRuling || bytes[0] === kindMark
+export const isAboutDerivation = (kind: number | undefined): boolean =>
+  kind === kindRuling || kind === kindMark
 
 /** Decodes only the generation, id and cause of an event; undefined if these are not the bytes of an event. */
 export function eventIn(
@@ -457,11 +503,7 @@ export function eventIn(
   }
 }
 
-/**
- * Reads a record.
- * @throws HenceError `record-unreadable` (operator) for a kind, flag or length that this version does not
- *   know
- */
+/** Reads a record. */
 export function decodeRecord(bytes: Buffer): LogRecord {
   const kind = bytes[0]
   if (kind === kindRequest && bytes.length >= requestHead) return decodeRequest(bytes)
@@ -476,6 +518,7 @@ export function decodeRecord(bytes: Buffer): LogRecord {
     if (kind === kindRuling) return { kind: 'ruling', generation, ruling: textOf(bytes) as Ruling }
     if (kind === kindMark) return { kind: 'mark', mark: textOf(bytes) as MarkRecord['mark'] }
     if (kind === kindWatermark) return { kind: 'watermark', watermark: textOf(bytes) as Watermark }
+    if (kind === kindFilled) return { kind: 'filled', generation, filled: textOf(bytes) as Filled }
   }
   throw unreadable(`kind ${kind}, ${bytes.length} bytes`)
 }
@@ -500,15 +543,15 @@ function decodeRequest(bytes: Buffer): RequestRecord {
   if (flags > (flagOutput | flagReply) || !fits) {
     throw unreadable(`request with flags ${flags}, ${bytes.length} bytes`)
   }
-  return {
+  const request: RequestRecord = {
     kind: 'request',
     identity: bytes.toString('latin1', requestHead, identityEnd),
     type: typeIn(bytes, identityEnd, typeEnd),
     version: bytes.readUInt16LE(6),
     input: bytes.toString('utf8', typeEnd, inputEnd),
     output: hasOutput ? bytes.toString('utf8', inputEnd, end) : undefined,
-    ...(isReply && { inReplyTo: bytes.toString('latin1', end, bytes.length - 1) }),
   }
+  return isReply ? { ...request, inReplyTo: bytes.toString('latin1', end, bytes.length - 1) } : request
 }
 
 function decodeEvent(bytes: Buffer): EventRecord {
@@ -556,16 +599,17 @@ function decodeResult(bytes: Buffer): ResultRecord {
     input: bytes.toString('latin1', shortHead, resultHead),
     done: bytes[1] !== flagGivenUp,
     tries: bytes.readUInt16LE(4),
+    ms: bytes.readUInt16LE(6),
     text: bytes.toString('utf8', end, bytes.length),
   }
 }
 
-function writeU64(bytes: Buffer, value: number, at: number): void {
+export function writeU64(bytes: Buffer, value: number, at: number): void {
   bytes.writeUInt32LE(value % 0x1_0000_0000, at)
   bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), at + 4)
 }
 
-function readU64(bytes: Buffer, at: number): number {
+export function readU64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000
 }
 

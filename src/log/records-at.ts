@@ -1,5 +1,6 @@
 import { operatorError } from '../failure.ts'
-import type { Log } from './log.ts'
+import type { Log, Position } from './log.ts'
+import { decodeRecord, type RequestRecord } from './record.ts'
 
 /** A gap of up to this many records is read through; a larger one is skipped by a new reading. */
 const passedMax = 200
@@ -15,7 +16,6 @@ interface RecordAt {
  * Reads some records of a partition, in order. One call for many records costs far less than a reading for
  * each.
  * @param offsets ascending
- * @throws HenceError `log-damaged`, `offset-out-of-range` (operator), `log-read-failed` (retry)
  */
 export async function* recordsAt(
   log: Log,
@@ -34,6 +34,23 @@ export async function* recordsAt(
       if (at === offsets.length || offsets[at]! - end > passedMax) break
     }
     if (at === before) throw otherRecord(partition, offsets[at]!, 'there, since state was derived from it')
+  }
+}
+
+interface RequestAt extends Position {
+  /** `partition:offset`. */
+  readonly token: string
+  readonly record: RequestRecord
+}
+
+/** Reads the requests among some records, each once. */
+export async function* requestsAt(log: Log, positions: Iterable<Position>): AsyncGenerator<RequestAt> {
+  for (const [partition, here] of Map.groupBy(positions, ({ partition }) => partition)) {
+    const offsets = [...new Set(here.map(({ offset }) => offset))].sort((a, b) => a - b)
+    for await (const { offset, bytes } of recordsAt(log, partition, offsets)) {
+      const record = decodeRecord(bytes)
+      if (record.kind === 'request') yield { partition, offset, token: `${partition}:${offset}`, record }
+    }
   }
 }
 
@@ -56,7 +73,6 @@ export class RecordReader {
     this.#log = log
   }
 
-  /** @throws HenceError `log-damaged`, `offset-out-of-range` (operator), `log-read-failed` (retry) */
   read(partition: number, offset: number): Promise<RecordAt> {
     return new Promise((resolve, reject) => {
       const waiting = this.#waiting.get(partition) ?? []

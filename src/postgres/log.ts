@@ -1,7 +1,8 @@
-import type { Pool, PoolClient } from 'pg'
+import type { Pool, PoolClient, Client as PostgresClient } from 'pg'
 import { quoted } from '../app/name.ts'
 import { assert } from '../assert.ts'
 import { changeError, HenceError, operatorError, retryError } from '../failure.ts'
+import { checkParameters } from '../log/address.ts'
 import { checkPartition } from '../log/append-check.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
 import { requirePackage } from '../optional-package.ts'
@@ -75,6 +76,14 @@ export function postgresLog(options: PostgresLogOptions): Carrier {
   return new PostgresCarrier(options)
 }
 
+const ownParameters = ['log', 'schema', 'table'] as const
+/** The parameters of a connection string that `pg` honours; it passes over all others. */
+const driverParameters = [
+  ...['user', 'password', 'host', 'port', 'application_name', 'fallback_application_name', 'client_encoding'],
+  ...['options', 'ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslnegotiation', 'uselibpqcompat'],
+  ...['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'query_timeout'],
+]
+
 /**
  * The options in the address of a log, such as `postgres://user@host/database?log=shop`: `log`, `schema` and
  * `table`. Its other parameters are those of a connection string, such as `sslmode`.
@@ -84,8 +93,9 @@ export function postgresLogAt(address: string): PostgresLogOptions {
   if (!URL.canParse(address))
     throw changeError('option-invalid', 'The address of the log cannot be read: is it a URL?')
   const url = new URL(address)
+  checkParameters(url.searchParams, [...ownParameters, ...driverParameters])
   const options: { log?: string; schema?: string; table?: string } = {}
-  for (const name of ['log', 'schema', 'table'] as const) {
+  for (const name of ownParameters) {
     const value = url.searchParams.get(name)
     if (value !== null) options[name] = value
     url.searchParams.delete(name)
@@ -295,7 +305,19 @@ class PostgresCarrier implements Carrier {
   }
 
   async #connect(): Promise<Pool> {
-    const { Pool } = (await import('pg')).default
+    const { Client, Pool } = (await import('pg')).default
+    /** A pool forgets a client that cannot log in, and leaves its socket open until the server gives up. */
+    class EndedClient extends Client {
+      override connect(): Promise<PostgresClient>
+      override connect(connected: (error: Error) => void): void
+      override connect(connected?: (error: Error) => void): unknown {
+        if (connected === undefined) return super.connect()
+        super.connect((error: Error) => {
+          if (error) void this.end()
+          connected(error)
+        })
+      }
+    }
     const { connection, answerMs = 10_000 } = this.#options
     const given = typeof connection === 'string' ? { connectionString: connection } : connection
     const pool = new Pool({
@@ -303,6 +325,7 @@ class PostgresCarrier implements Carrier {
       query_timeout: answerMs,
       keepAlive: true,
       max: connectionsMax,
+      Client: EndedClient,
       ...given,
     })
     // A connection that breaks while it is idle leaves the pool; the next statement gets another one.
@@ -314,8 +337,9 @@ class PostgresCarrier implements Carrier {
 
   #failure(cause: unknown): HenceError {
     if (cause instanceof HenceError) return cause
-    const { code = '', message } = cause as Error & { code?: string }
-    const advice = adviceOf(code, message)
+    const { code = '', message, syscall } = cause as Error & { code?: string; syscall?: string }
+    // A socket that is not there is another failure.
+    const advice = syscall === 'open' ? 'correct its path in the connection' : adviceOf(code, message)
     if (advice !== undefined) return this.#unusable(`${message}: ${advice}`, cause)
     const text = `${this.name} cannot be reached at present: ${message}. Whatever was being written is there whole or not at all; retry.`
     return retryError('carrier-unreachable', text, { cause })
@@ -329,13 +353,14 @@ class PostgresCarrier implements Carrier {
 
 /** An operator's next step about an error of PostgreSQL or TLS; undefined if a retry may succeed. */
 function adviceOf(code: string, message: string): string | undefined {
-  // `pg` gives this error no code.
+  // `pg` gives these errors no code.
   if (message.includes('does not support SSL'))
     return 'turn TLS on there (`ssl = on`), or connect without `sslmode`'
   if (code === '42P01' || code === '42703' || code === '3F000')
     return 'make the tables with `hence log migrate`'
   if (code === '42501') return 'grant the rights that `hence log migrate --print` ends with'
-  if (code.startsWith('28')) return 'check the user, the password and `pg_hba.conf`'
+  if (code.startsWith('28') || message.startsWith('SASL: '))
+    return 'check the user, the password and `pg_hba.conf`'
   if (code === '3D000') return 'create the database'
   if (/^(22|23|42|54)/.test(code)) return 'are these the tables that `hence log migrate` made?'
   if (/CERT|^ERR_TLS|SELF_SIGNED|ISSUER/.test(code)) return 'check the TLS settings of the connection'

@@ -125,10 +125,7 @@ function storable(text: string): string {
   return text.replaceAll('\0', '\ufffd')
 }
 
-/**
- * The same in JSON text, where NUL is `\\u0000` after an even number of backslashes; after an odd number it
- * is ordinary text.
- */
+/** The same in JSON text, where NUL is `\\u0000` after an even number of backslashes. */
 function storableJson(json: string): string {
   return json.includes('\\u0000') ? json.replace(/(?<!\\)((?:\\\\)*)\\u0000/g, '$1\ufffd') : json
 }

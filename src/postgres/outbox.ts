@@ -20,10 +20,7 @@ export interface PostgresOutboxOptions<A extends App> {
   readonly batch?: number
   /** How often the table is polled, in case a notification is lost, in milliseconds. Default 1,000. */
   readonly pollMs?: number
-  /**
-   * How long rows with an outcome are kept, in milliseconds. Default: for ever. Rows with an error are always
-   * kept.
-   */
+  /** How long rows with an outcome are kept, in milliseconds, not those with an error. Default: for ever. */
   readonly keepMs?: number
   readonly report?: Reporter
 }

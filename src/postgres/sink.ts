@@ -3,6 +3,7 @@ import type { Client } from 'pg'
 import type { App, TableName } from '../app/index.ts'
 import { quoted, sqlName } from '../app/name.ts'
 import { isView } from '../app/view.ts'
+import { onAbort } from '../clock.ts'
 import { BatchReader, type MirroredRow, pagesOf } from '../engine/batches.ts'
 import type { Engine } from '../engine/engine.ts'
 import { changeError, HenceError, retryError } from '../failure.ts'
@@ -14,10 +15,7 @@ export interface PostgresSinkOptions<A extends App> {
   readonly engine: Engine<A>
   /** A connection string, or the options of `Client` in `pg`. */
   readonly connection: PostgresConnection
-  /**
-   * The tables to mirror, or one view; an object also gives their names in PostgreSQL. Default name:
-   * `order-lines` → `order_lines`.
-   */
+  /** The tables to mirror, or one view; an object names each. Default: `order-lines` → `order_lines`. */
   readonly tables: readonly TableName<A>[] | { readonly [N in TableName<A>]?: string }
   /** The schema of the mirrored tables. Default `public`. */
   readonly schema?: string
@@ -27,10 +25,7 @@ export interface PostgresSinkOptions<A extends App> {
 }
 
 export interface PostgresSink {
-  /**
-   * Resolves when everything that the engine has applied so far is committed; rejects if the sink ends before
-   * that.
-   */
+  /** Resolves when all that the engine has applied so far is committed; rejects if the sink ends first. */
   caughtUp(): Promise<void>
   stats(): PostgresSinkStats
   /** Finishes the present transaction and closes the connection. */
@@ -145,8 +140,7 @@ class Sink implements PostgresSink {
       // Of other rows than the source, the feed ends at once.
       const from = stored ?? (view === undefined ? engine.position() : await engine.viewPosition(view))
       const batches = new BatchReader(engine, from, tables, view)
-      const stop = () => batches.end()
-      signal.addEventListener('abort', stop)
+      const forget = onAbort(signal, () => batches.end())
       try {
         const position = stored ?? (await this.#snapshot(client, source, batches, signal))
         await this.#follow(client, source, batches, position)
@@ -158,7 +152,7 @@ class Sink implements PostgresSink {
         isKnown = false
       } finally {
         this.#batches = undefined
-        signal.removeEventListener('abort', stop)
+        forget()
         batches.end()
       }
     }

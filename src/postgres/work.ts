@@ -36,7 +36,6 @@ const lockMs = 500
  * open transaction before another process can get the lock.
  *
  * @returns `ended` resolves when there is nothing more to do, or the work was stopped
- * @throws HenceError `package-missing` (change)
  */
 export function keepWorking(work: DatabaseWork): { readonly ended: Promise<void>; stop(): Promise<void> } {
   requirePackage('pg', 'PostgreSQL needs')

@@ -7,7 +7,7 @@ import type { Carrier } from '../log/carrier.ts'
 /** How often the active process writes its note, in milliseconds. */
 const beatMs = 500
 /** The active process has gone when its note has not changed for so long. */
-const silentMs = 2_000
+export const silentMs = 2_000
 const name = 'active'
 
 interface Note {
@@ -52,6 +52,8 @@ export class ActiveNote {
   #writing: Promise<void> = Promise.resolve()
   /** Why this process is not active any more. */
   #taken: HenceError | undefined
+  /** Nobody finds this process silent before `silentMs` have passed since then. */
+  #confirmedAt = 0
 
   constructor(carrier: Carrier, clock: Clock, address: string | undefined) {
     this.#carrier = carrier
@@ -83,9 +85,20 @@ export class ActiveNote {
     return { who: `process ${note.pid} on ${note.host}`, address, isAlive: this.#isAlive, frontier }
   }
 
+  /**
+   * How long ago this process last knew that it is active, in milliseconds; 0 while no other can have taken
+   * over because of its silence.
+   */
+  get doubtMs(): number {
+    const ms = elapsed(this.#clock) - this.#confirmedAt
+    return this.#isActive && (ms > silentMs || this.#taken !== undefined) ? Math.max(1, ms) : 0
+  }
+
   /** Says from here on that this process is active. */
   async begin(): Promise<void> {
+    const at = elapsed(this.#clock)
     await this.#write(this.#beat)
+    this.#confirmedAt = at
     this.#isActive = true
     this.#later()
   }
@@ -114,9 +127,13 @@ export class ActiveNote {
 
   async #pulse(): Promise<void> {
     try {
+      const at = elapsed(this.#clock)
       const note = await this.#read()
       if (note !== undefined && note.process !== this.#own.process) this.#taken = taken(note)
-      else await this.#write(++this.#beat)
+      else {
+        await this.#write(++this.#beat)
+        this.#confirmedAt = at
+      }
     } catch {
       // Appending meets the same failure, and reports it.
     }

@@ -6,6 +6,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, pause, systemClock } from '../clock.ts'
 import { type HenceError, operatorError, retryError } from '../failure.ts'
+import { withFileFailure } from '../file-failure.ts'
 import { printReport, type Reporter } from '../report.ts'
 import { holdFile, isHeld } from './file-lock.ts'
 import { useReserve } from './reserve.ts'
@@ -66,10 +67,12 @@ export async function lockDirectory(directory: string, options: LockOptions = {}
     signal.throwIfAborted()
     const file = holdFile(join(directory, lockName), wait)
     if (file) {
+      let flock: Flock | 'busy' | undefined
       try {
-        const flock = await flockDirectory(directory, 'exclusive')
+        flock = await flockDirectory(directory, 'exclusive')
         if (flock !== 'busy') return new HeldLock(directory, file, flock, clock)
       } catch (error) {
+        if (flock !== 'busy') flock?.release()
         file.release()
         throw error
       }
@@ -158,15 +161,20 @@ function textOf(path: string): string | undefined {
 /**
  * Returns the process that has a directory open now; undefined if there is none. Changes nothing, and does
  * not disturb a process that opens the directory at the same moment.
+ * @throws HenceError `file-unusable` (operator)
  */
-export async function lockHolderOf(directory: string): Promise<LockHolder | 'unknown' | undefined> {
+export function lockHolderOf(directory: string): Promise<LockHolder | 'unknown' | undefined> {
+  return withFileFailure(findHolder(directory))
+}
+
+async function findHolder(directory: string): Promise<LockHolder | 'unknown' | undefined> {
   if (!isHeld(join(directory, lockName)) && !(await isFlocked(directory))) return undefined
   return (await readHolder(directory)) ?? 'unknown'
 }
 
 /** Whether a process still has a directory open whose lock file was removed. */
 async function isFlocked(directory: string): Promise<boolean> {
-  if (!fs.existsSync(join(directory, holderName))) return false
+  if (stampOf(join(directory, holderName)) === undefined) return false
   const flock = await flockDirectory(directory, 'shared')
   if (flock === 'busy') return true
   flock?.release()
@@ -245,7 +253,8 @@ function run(
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe', descriptor] })
     let errors = ''
-    child.stderr!.on('data', (text) => {
+    // It has none if it could not be started.
+    child.stderr?.on('data', (text) => {
       errors += text
     })
     child.once('error', (error: NodeJS.ErrnoException) => {

@@ -1,14 +1,11 @@
 import { readdir } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { changeError } from '../failure.ts'
+import { ifThere } from '../file-failure.ts'
 
-/**
- * Checks that a directory is empty or does not exist.
- * @param ignored names that do not count
- * @throws HenceError `folder-not-empty` (change)
- */
+/** Checks that a directory is empty or does not exist, but for names that do not count. */
 export async function checkEmpty(directory: string, ignored: readonly string[] = []): Promise<void> {
-  const names: string[] = await readdir(directory).catch(() => [])
+  const names = (await ifThere(readdir(directory))) ?? []
   const found = names.filter((name) => !ignored.includes(name))
   if (found.length === 0) return
   throw changeError(

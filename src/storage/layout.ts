@@ -1,19 +1,20 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { type HenceError, operatorError } from '../failure.ts'
+import { fileFailure } from '../file-failure.ts'
 import { fileExists } from './text-file.ts'
 
 /** The parts of a data directory that a start needs, where they exist. */
 const folders = ['log', 'state', 'code', 'promotions', 'audit', 'audit/tree']
 const files = [
-  ...['lock', 'lock.json', 'reserve', 'keys.json', 'log/meta.json'],
-  ...['state/run.json', 'state/generations.json', 'state/views.json', 'state/views.sqlite', 'state/tries'],
+  ...['lock', 'lock.json', 'reserve', 'keys.json', 'signer.pem', 'log/meta.json'],
+  ...['state/run.json', 'state/folding.json', 'state/generations.json', 'state/views.json'],
+  ...['state/views.sqlite', 'state/tries'],
 ]
 
 /** It is in a copy of a data directory until that is whole, so that the next call can go on. */
 export const copyNote = 'unfinished.json'
 
-/** @throws HenceError `copy-unfinished` (operator) */
 export async function checkCopied(directory: string): Promise<void> {
   if (!(await fileExists(join(directory, copyNote)))) return
   throw operatorError(
@@ -21,6 +22,26 @@ export async function checkCopied(directory: string): Promise<void> {
     `${resolve(directory)} is a copy that was not finished: \`${copyNote}\` marks it. Nothing was changed. Run ` +
       'the same `hence backup` or `hence restore` again, which goes on where it stopped, or remove the directory.',
   )
+}
+
+/**
+ * Finds what was derived from a log that is not there any more. Without this, a start would make a new log,
+ * into which the files of the right one could be copied back.
+ */
+export async function missingLog(directory: string): Promise<HenceError | undefined> {
+  if (await fileExists(join(directory, 'log/meta.json'))) return undefined
+  const states = await readdir(join(directory, 'state')).catch(() => [])
+  const derived = [...states.map((name) => `state/${name}/data.mdb`), 'audit/heads.ndjson']
+  for (const name of derived) {
+    if (!(await fileExists(join(directory, name)))) continue
+    return operatorError(
+      'log-missing',
+      `${join(resolve(directory), 'log')} is gone, or lacks \`meta.json\`, and ${name} was made from it. Nothing was ` +
+        'changed. Put the log back, or restore a backup; to begin anew, use an empty directory. If the log is in ' +
+        'PostgreSQL or Kafka, start with its address.',
+    )
+  }
+  return undefined
 }
 
 /**
@@ -32,7 +53,7 @@ export async function wrongIn(directory: string): Promise<HenceError[]> {
   try {
     await checkCopied(directory)
   } catch (error) {
-    return [error as HenceError]
+    return [fileFailure(error) ?? (error as HenceError)]
   }
   const namesIn = (folder: string) => readdir(join(directory, folder)).catch(() => [])
   const partitions = (await namesIn('log')).filter((name) => /^p\d+$/.test(name)).map((name) => `log/${name}`)

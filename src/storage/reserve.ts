@@ -6,10 +6,7 @@ const reserveBytes = 1024 * 1024
 
 const pathIn = (directory: string) => join(directory, 'reserve')
 
-/**
- * Makes a file of zeros, as large as the disk allows, whose space a later start can use. On a copy-on-write
- * disk it may give nothing.
- */
+/** Makes a file of zeros, as large as the disk allows, whose space a later start can use. */
 export function makeReserve(directory: string): void {
   const zeros = Buffer.alloc(64 * 1024)
   try {

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 interface Suspect {
   readonly partition: number
   readonly offset: number
-  /** Names a message that comes before that record; see `Ruling`. */
+  /** Names a message that comes before that record, see `Ruling`; or the rows that it was folded into. */
   readonly between?: string | undefined
   /** How many processes in a row began to derive it and did not get to its end. */
   readonly begun: number
@@ -15,6 +15,8 @@ interface Suspect {
 const runName = 'state/run.json'
 /** The same for the process that derives a candidate generation. */
 export const derivingRunName = 'state/deriving.json'
+/** The same for the folds of views, which the process of the engine runs beside derivations. */
+export const foldingRunName = 'state/folding.json'
 
 /**
  * A file that exists while a process has the directory open, so that the next process knows whether this one
@@ -43,10 +45,12 @@ export class RunFile {
     this.#write(suspect ?? {})
   }
 
-  /**
-   * Notes that this process begins to derive a message. Returns how many processes have begun, this one
-   * included.
-   */
+  /** Whether the process before this one died while it had such a message in work. */
+  suspects(between: string): boolean {
+    return this.#suspect?.between === between
+  }
+
+  /** Notes that this process begins to derive a message. Returns how many processes have begun it. */
   begins({ partition, offset, between }: Omit<Suspect, 'begun'>): number {
     const before = this.#suspect
     const isSame = before?.partition === partition && before.offset === offset && before.between === between
@@ -62,14 +66,19 @@ export class RunFile {
 
   /** Removes the file, since the process closes the directory. */
   close(): void {
-    fs.closeSync(this.#file)
+    this.leave()
     fs.rmSync(this.#path, { force: true })
+  }
+
+  /** Closes the file, which stays as it is: the directory could not be opened. */
+  leave(): void {
+    fs.closeSync(this.#file)
   }
 
   #write(content: object): void {
     try {
       // Always of the same length, so that one write replaces all of it.
-      fs.writeSync(this.#file, JSON.stringify(content).padEnd(144), 0)
+      fs.writeSync(this.#file, JSON.stringify(content).padEnd(256), 0)
     } catch {
       // It is written while a record is derived, which must not fail for a full disk. Without the note a
       // death here is not counted; an old note suspects another record, which is derived apart then.

@@ -1,10 +1,12 @@
-import { existsSync, rmSync, writeFileSync } from 'node:fs'
-import { copyFile, mkdir, rename, rm } from 'node:fs/promises'
+import { existsSync, readdirSync, rmSync, type Stats, statSync, writeFileSync } from 'node:fs'
+import { type FileHandle, mkdir, mkdtemp, open, rename, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Clock } from '../clock.ts'
-import type { HenceError } from '../failure.ts'
+import { type Clock, isWithin } from '../clock.ts'
+import { type HenceError, operatorError } from '../failure.ts'
 import type { Reporter } from '../report.ts'
-import { checkLmdbStore, isUseless, needsCheckFirst } from '../state/lmdb-check.ts'
+import { checkLmdbStore, copyLmdbStore, isUseless, needsCheckFirst } from '../state/lmdb-check.ts'
+import { Useless } from '../state/lmdb-file.ts'
+import { unreadable } from '../state/lmdb-files.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
 import type { Store } from '../state/store.ts'
 import { closeToOthers } from './permissions.ts'
@@ -13,7 +15,7 @@ import { closeToOthers } from './permissions.ts'
 const checkedFirstBytes = 64 * 1024 * 1024
 /** The time from the end of one check to the beginning of the next, in milliseconds. */
 const restMs = 86_400_000
-/** The same after a check that failed for another reason than damage. */
+/** The time after a check that failed for another reason than damage. */
 const retryMs = 600_000
 
 /**
@@ -42,16 +44,22 @@ export class States {
   readonly #options: StatesOptions
   /** When each state that was opened was checked as a whole; undefined: not yet, or not since a doubt. */
   readonly #checkedAt = new Map<StateName, number | undefined>()
+  /** The file of each state that was opened, as it was seen last. */
+  readonly #files = new Map<StateName, Stats>()
   readonly #damaged = new Set<StateName>()
   readonly #tended = new Set<StateName>()
   readonly #closing = new AbortController()
   #tending: Promise<void> | undefined
-  #retryAt = 0
+  #failedAt: number | undefined
   /** How much of the state the check under way has seen, from 0 to 1; undefined without one. */
   progress: number | undefined
 
   constructor(options: StatesOptions) {
     this.#options = options
+    // A process that died may have left copies, and states of a derivation that is made anew each time.
+    const folder = join(options.directory, 'state')
+    const left = existsSync(folder) ? readdirSync(folder).filter((name) => isPassing.test(name)) : []
+    for (const name of left) rmSync(join(folder, name), { recursive: true, force: true })
   }
 
   /** When a state was last checked as a whole, in milliseconds since 1970; undefined before the first time. */
@@ -62,6 +70,7 @@ export class States {
   /** See `Storage.openStore`. */
   async open(generation: StateName, collections: readonly string[], anew: boolean): Promise<Store> {
     const folder = this.#folder(generation)
+    this.#files.delete(generation)
     if (anew) await rm(folder, { recursive: true, force: true })
     if (anew || !this.#checkedAt.has(generation))
       this.#checkedAt.set(generation, await this.#first(folder, generation))
@@ -72,36 +81,61 @@ export class States {
       damaged: () => this.#doubt(generation),
     })
     for (const name of ['data.mdb', 'lock.mdb']) closeToOthers(join(folder, name))
+    this.#files.set(generation, statSync(join(folder, 'data.mdb')))
     return store
   }
 
+  has(generation: StateName): boolean {
+    return existsSync(join(this.#folder(generation), 'data.mdb'))
+  }
+
   /**
-   * Copies a state from another folder of states, if there is none here. It is checked before it is used.
-   * @returns whether it was copied
+   * Begins a state with a copy of another one. It is checked before it is used.
+   * @param write writes the copy, as a file at this path
    */
-  async adopt(generation: StateName, from: string): Promise<boolean> {
-    const source = join(stateFolder(from, generation), 'data.mdb')
-    const folder = this.#folder(generation)
-    const target = join(folder, 'data.mdb')
-    if (existsSync(target) || !existsSync(source)) return false
-    await mkdir(folder, { recursive: true, mode: 0o700 })
+  async adopt(generation: StateName, write: (path: string) => Promise<void>): Promise<void> {
+    const target = join(this.#folder(generation), 'data.mdb')
+    await mkdir(this.#folder(generation), { recursive: true, mode: 0o700 })
     writeFileSync(this.#mark(generation), '', { mode: 0o600 })
-    await copyFile(source, `${target}.part`)
+    await write(`${target}.part`)
     await rename(`${target}.part`, target)
-    return true
+  }
+
+  /**
+   * Copies a state, which may be open, as of one moment.
+   * @returns the copy, whose space is free again once it is closed
+   * @throws HenceError `state-unreadable`, `file-unusable` (operator)
+   */
+  async copy(generation: StateName): Promise<FileHandle> {
+    const from = this.#folder(generation)
+    const { size } = await stat(join(from, 'data.mdb'))
+    const { bavail, bsize } = await statfs(from)
+    // The copy, and as much for the engine.
+    if (bavail * bsize < 2 * size) throw noRoom(from, 2 * size, bavail * bsize)
+    const copies = copiesIn(this.#options.directory)
+    await mkdir(copies, { recursive: true, mode: 0o700 })
+    const to = await mkdtemp(join(copies, 'copy-'))
+    try {
+      await copyLmdbStore(from, to)
+      return await open(join(to, 'data.mdb'))
+    } finally {
+      await rm(to, { recursive: true })
+    }
   }
 
   /** Removes a state that is not open, and what was set aside of it. */
   async drop(generation: StateName): Promise<void> {
     const folder = this.#folder(generation)
+    this.#files.delete(generation)
     for (const each of [folder, asideOf(folder)]) await rm(each, { recursive: true, force: true })
   }
 
   /**
    * Does what is due for the live state while its engine runs, one thing at a time.
-   * @throws HenceError `state-unreadable` (operator) if it is damaged: then nothing of it may be used
+   * @throws HenceError `state-unreadable` (operator) if it is damaged or lost: then nothing of it may be used
    */
   async tend(generation: StateName): Promise<void> {
+    this.#checkFile(generation)
     if (this.#tending !== undefined || this.#closing.signal.aborted) return
     this.#tending = this.#tend(generation).finally(() => {
       this.#tending = undefined
@@ -114,9 +148,8 @@ export class States {
     const folder = this.#folder(generation)
     if (!this.#tended.has(generation)) await rm(asideOf(folder), { recursive: true, force: true })
     this.#tended.add(generation)
-    const now = clock.now()
-    const before = this.#checkedAt.get(generation)
-    if (before === undefined ? now < this.#retryAt : now - before < restMs) return
+    if (isWithin(clock, restMs, this.#checkedAt.get(generation))) return
+    if (isWithin(clock, retryMs, this.#failedAt)) return
     const progress = (done: number) => {
       this.progress = done
     }
@@ -132,12 +165,24 @@ export class States {
         this.#doubt(generation)
         throw error
       }
-      this.#retryAt = now + retryMs
+      this.#failedAt = clock.now()
       const { code, message } = error as HenceError
       report({ level: 'warning', code, message })
     } finally {
       this.progress = undefined
     }
+  }
+
+  /** LMDB maps the file: it would go on with one that was removed, and end the process where one was cut. */
+  #checkFile(generation: StateName): void {
+    const before = this.#files.get(generation)
+    if (before === undefined) return
+    const folder = this.#folder(generation)
+    const now = statSync(join(folder, 'data.mdb'), { throwIfNoEntry: false })
+    // It only ever grows.
+    if (now?.ino !== before.ino || now.size < before.size)
+      throw unreadable(folder, new Useless('data.mdb was removed, cut or replaced while it was open'))
+    this.#files.set(generation, now)
   }
 
   /** Ends a check under way. */
@@ -194,6 +239,17 @@ export class States {
 export function stateFolder(directory: string, generation: StateName): string {
   return join(directory, 'state', String(generation))
 }
+
+/** Where copies are while they are made. */
+const copiesIn = (directory: string) => join(directory, 'state', 'copies')
+/** See `view/derive.ts` and `view/past.ts`. */
+const isPassing = /^(copies|view\.derive|view\..*\.fill[0-9a-f]*\.0)$/
+
+const noRoom = (folder: string, needed: number, free: number) =>
+  operatorError(
+    'file-unusable',
+    `${folder} cannot be copied: the disk needs ${needed} free bytes for it, and has ${free}. Free space there.`,
+  )
 
 /** Where a damaged state is until it has been derived again: a start may fail before that. */
 const asideOf = (folder: string) => `${folder}.damaged`

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -53,4 +53,29 @@ test('a directory in which a process of an earlier engine still derives opens wh
   held.release()
   await opening
   await opened!.close()
+})
+
+test('what a process derived in passing and left when it died is removed', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'hence-storage-'))
+  t.after(() => rm(directory, { recursive: true }))
+  const kept = ['0', 'view.sums.0123456789ab.0']
+  for (const name of [...kept, 'copies', 'view.derive', 'view.sums.fill.0'])
+    await mkdir(join(directory, 'state', name), { recursive: true })
+  await (await openDirectory({ directory, partitions: 1, clock: systemClock, report: () => {} })).close()
+  const folders = (await readdir(join(directory, 'state'))).filter((name) => !/^(run|tries)/.test(name))
+  assert.deepEqual(folders.sort(), kept)
+})
+
+test('a part that cannot be closed keeps neither the log open nor the directory locked', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'hence-close-'))
+  t.after(() => rm(directory, { recursive: true }))
+  const open = () => openDirectory({ directory, partitions: 1, clock: systemClock, report: () => {} })
+  const storage = await open()
+  // It cannot be removed as a file.
+  await rm(join(directory, 'state/run.json'))
+  await mkdir(join(directory, 'state/run.json'))
+  await assert.rejects(storage.close())
+  await assert.rejects(async () => storage.log.append(0, [Buffer.from('late')]), { code: 'log-closed' })
+  await rm(join(directory, 'state/run.json'), { recursive: true })
+  await (await open()).close()
 })

@@ -1,6 +1,6 @@
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, pause } from '../clock.ts'
-import { HenceError, operatorError, retryError } from '../failure.ts'
+import { endAll, HenceError, operatorError, retryError, thrownText, unended } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 import { type Disk, makeDirectories, realDisk, writeWhole } from '../log/file-log/disk.ts'
@@ -11,9 +11,9 @@ import type { Store } from '../state/store.ts'
 import { ActiveNote } from './active-note.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { isHeld } from './file-lock.ts'
-import { wrongIn } from './layout.ts'
+import { missingLog, wrongIn } from './layout.ts'
 import { warningOfAccess } from './permissions.ts'
-import { RunFile } from './run-file.ts'
+import { foldingRunName, RunFile } from './run-file.ts'
 import { type StateName, States } from './states.ts'
 import { readTextIfThere } from './text-file.ts'
 import { TryFile } from './try-file.ts'
@@ -27,6 +27,8 @@ export interface Storage {
   readonly directory?: string
   /** Notes of how the last process ended; undefined where no process can leave any. */
   readonly run?: RunFile
+  /** The same of folds. */
+  readonly folding?: RunFile
   /** Notes of the tries of effects; undefined where nothing outlives the process. */
   readonly tries?: TryFile
   /** The folder for signed tree heads and their proofs; undefined: in memory. */
@@ -58,7 +60,6 @@ export interface Storage {
   close(): Promise<void>
 }
 
-/** Returns the name under which the code of a version is kept. */
 export const codeName = (version: string): string => `code/${version}.js`
 
 /** The lock of the process that derives a candidate generation. */
@@ -72,12 +73,14 @@ export const derivingLock = 'state/deriving.lock'
  *   log/              the truth; see docs/reference/log-format.md
  *   state/run.json    exists while a process has the directory open; see `RunFile`
  *   state/deriving.json  the same of the process that derives a candidate
+ *   state/folding.json   the same of the folds of views
  *   state/tries       the tries of effects that wait; see `TryFile`
  *   state/N/          derived by generation N; may be removed while no process runs
  *   state/view.…/     the rows of a view, likewise; state/views.json says which of them answer
  *   code/             every bundle that derived state, by its hash
  *   promotions/       the corrections of each promotion, until they are in the log
  *   audit/            the signing key, signed tree heads, and the derived trees; see `Auditor`
+ *   signer.pem        the public key again, which shows that `audit/` was lost
  *
  * With a carrier, `log/`, `code/` and `promotions/` are copies of what is there.
  *
@@ -105,8 +108,10 @@ export async function openDirectory(options: {
   const { directory, signal, carrier } = options
   let lock: DirectoryLock | undefined
   let log: FileLog | undefined
-  let run: RunFile
+  let run: RunFile | undefined
+  let folding: RunFile | undefined
   let tries: TryFile
+  let states: States
   try {
     await makeDirectories(realDisk, resolve(directory), 'data directory')
     const [wrong] = await wrongIn(directory)
@@ -115,25 +120,29 @@ export async function openDirectory(options: {
     const warning = await warningOfAccess(directory)
     if (warning) options.report(warning)
     await untilNobodyDerives(directory, options.clock, signal)
+    const missing = carrier === undefined ? await missingLog(directory) : undefined
+    if (missing !== undefined) throw missing
+    states = new States(options)
     const own = lock
     log = await openFileLog({ ...options, follow: carrier !== undefined, own: () => own.check() })
     run = RunFile.open(directory)
+    folding = RunFile.open(directory, foldingRunName)
     tries = new TryFile(directory)
   } catch (error) {
-    await log?.close()
-    await carrier?.close()
-    await lock?.release()
+    run?.leave()
+    folding?.leave()
+    await endAll([() => log?.close(), () => carrier?.close(), () => lock?.release()]).catch(() => {})
     if (error instanceof HenceError || (signal?.aborted && error === signal.reason)) throw error
     throw dataUnusable(directory, error)
   }
-  const [held, opened] = [lock, log]
-  const states = new States(options)
+  const [held, opened, notes] = [lock, log, [run, folding, tries]]
   const note = carrier && new ActiveNote(carrier, options.clock, options.address)
   // Its silence says the same, a little later.
   const release = async () => note?.release().catch(() => {})
   return {
     log: opened,
     run,
+    folding,
     tries,
     ...(note && { carried: { log: opened, note } }),
     directory: resolve(directory),
@@ -163,18 +172,16 @@ export async function openDirectory(options: {
       await opened.seal()
       await release()
     },
-    async close() {
-      try {
-        await states.close()
-        run.close()
-        tries.close()
-        await opened.close()
-      } finally {
-        await release()
-        await carrier?.close()
-        await held.release()
-      }
-    },
+    // A log that stayed open would still be written when the lock is another's.
+    close: () =>
+      endAll([
+        () => states.close(),
+        ...notes.map((note) => () => note.close()),
+        () => opened.close(),
+        release,
+        () => carrier?.close(),
+        () => held.release(),
+      ]),
   }
 }
 
@@ -203,11 +210,10 @@ export async function keep(disk: Disk, directory: string, name: string, text: st
     await writeWhole(disk, path, Buffer.from(text), 'kept text')
     await disk.syncDirectory(folder, 'name of a kept text')
   } catch (error) {
-    throw fileFailure(error) ?? error
+    throw fileFailure(error, path) ?? error
   }
 }
 
-/** Returns the text that is kept under a name in a data directory; undefined if there is none. */
 export function kept(directory: string, name: string): Promise<string | undefined> {
   return readTextIfThere(join(directory, name))
 }
@@ -223,7 +229,7 @@ export const stillDeriving = (directory: string) =>
 export const dataUnusable = (directory: string, cause: unknown) =>
   operatorError(
     'data-unusable',
-    `The data directory ${resolve(directory)} cannot be used. ` +
-      (fileFailure(cause)?.message ?? `${cause instanceof Error ? cause.message : cause}`),
+    fileFailure(cause, resolve(directory))?.message ??
+      `The data directory ${resolve(directory)} cannot be used: ${unended(thrownText(cause))}.`,
     { cause },
   )

@@ -1,10 +1,8 @@
 import { readFile, stat } from 'node:fs/promises'
 import { changeError } from '../failure.ts'
+import { ifThere, reasonText } from '../file-failure.ts'
 
-/**
- * Reads a text file; undefined when there is none.
- * @throws HenceError `file-unreadable` (change) for a file that exists and cannot be read
- */
+/** Reads a text file; undefined when there is none. */
 export async function readTextIfThere(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8')
@@ -14,10 +12,7 @@ export async function readTextIfThere(path: string): Promise<string | undefined>
   }
 }
 
-/**
- * Reads a text file.
- * @throws HenceError `file-unreadable` (change)
- */
+/** Reads a text file. */
 export async function readText(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8')
@@ -26,16 +21,10 @@ export async function readText(path: string): Promise<string> {
   }
 }
 
-export function fileExists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
+/** @throws HenceError `file-unusable` (operator) where that cannot be known */
+export async function fileExists(path: string): Promise<boolean> {
+  return (await ifThere(stat(path))) !== undefined
 }
 
 export const fileUnreadable = (path: string, cause: unknown) =>
-  changeError(
-    'file-unreadable',
-    `The file ${path} cannot be read: ${(cause as Error).message}. Give a file that exists and that you may read.`,
-    { cause },
-  )
+  changeError('file-unreadable', `The file ${path} cannot be read: ${reasonText(cause)}`, { cause })

@@ -1,5 +1,6 @@
 import { assert } from '../../assert.ts'
 import { HenceError, operatorError, retryError } from '../../failure.ts'
+import { reasonText } from '../../file-failure.ts'
 import { headerBytes, readHeader } from './batch.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import type { PartitionFiles } from './partition-files.ts'
@@ -30,7 +31,8 @@ export class ActiveSegment {
     position: number,
     own: () => void,
   ): Promise<ActiveSegment> {
-    const file = await files.disk.open(segment.path, 'write')
+    // The carrier has what a copy may lose, so its writes wait for no disk.
+    const file = await files.disk.open(segment.path, files.isCopy ? 'write' : 'append')
     try {
       const { id } = await file.identify()
       const tail = Buffer.alloc(tailBytes)
@@ -125,10 +127,9 @@ export class ActiveSegment {
   }
 }
 
-/** The bytes where no batch was written yet. */
 const noBatch = Buffer.alloc(headerBytes)
 
-/** Checks that a file exists. @throws HenceError `data-lost` (operator) */
+/** Checks that a file exists. */
 export async function checkExists(disk: Disk, path: string): Promise<void> {
   if ((await disk.identify(path)) === undefined) throw lost(path, 'it is gone')
 }
@@ -166,7 +167,7 @@ const finalCodes: ReadonlySet<string> = new Set([
 export const writeFailed = (directory: string, cause: unknown) =>
   retryError(
     'log-write-failed',
-    `The log could not write to ${directory}: ${(cause as Error).message}. ` +
+    `The log could not write to ${directory}: ${reasonText(cause)} ` +
       'The records being written are in the log whole or not at all; retry, and the log recovers first.',
     { cause },
   )

@@ -1,15 +1,9 @@
 import { segmentHeaderBytes } from './segment.ts'
 
-/**
- * The distance between remembered batches: how far a read of one record may have to walk. Costs 1 MB per GB
- * of log.
- */
+/** The distance between remembered batches, which a read may have to walk. Costs 1 MB per GB of log. */
 const gapBytes = 16 * 1024
 
-/**
- * Where some batches of a segment begin, so that a read of one record need not walk through the whole
- * segment. Writing or reading the segment from front to back adds to it.
- */
+/** Where some batches of a segment begin, for reads of one record. Writing and reading add to it. */
 export class BatchIndex {
   readonly #offsets: number[]
   readonly #positions: number[]
@@ -19,10 +13,7 @@ export class BatchIndex {
     this.#positions = [segmentHeaderBytes]
   }
 
-  /**
-   * Remembers that the batch at a position begins with an offset, if it is far enough from the last one
-   * remembered.
-   */
+  /** Remembers where the batch of an offset begins, if it is far enough from the last one remembered. */
   add(offset: number, position: number): void {
     if (position < this.#positions.at(-1)! + gapBytes) return
     this.#offsets.push(offset)

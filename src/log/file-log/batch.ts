@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
+import { readU64, writeU64 } from '../record.ts'
 
 /**
  * A batch: the bytes that one group commit writes; `active-segment.ts` writes and syncs them. All integers
@@ -78,7 +79,6 @@ export function batchBytes(count: number, recordBytes: number): number {
   return headerBytes + 4 * count + recordBytes
 }
 
-/** Whether the partition continues in the next segment after a batch. */
 export const isContinued = ({ flags }: Pick<BatchHeader, 'flags'>): boolean => (flags & flagContinued) !== 0
 
 /** Writes one record of a payload; returns the index after it. */
@@ -166,27 +166,38 @@ export const previousHashOf = (bytes: Buffer, at: number): Buffer => bytes.subar
 
 export const hashOf = (batch: Buffer): Buffer => hash('sha256', batch, 'buffer')
 
-/** Returns the records of the batch at this index, as views; undefined if their lengths do not add up. */
-export function recordsOf(bytes: Buffer, at: number, header: BatchHeader): Buffer[] | undefined {
-  const records = new Array<Buffer>(header.count)
+/** The records of a batch: their first bytes, which say their kinds, and views, made when they are asked for. */
+interface BatchRecords {
+  readonly kinds: Uint8Array
+  readonly views: () => Buffer[]
+}
+
+/** Returns the records of the batch at this index; undefined if their lengths do not add up. */
+export function recordsOf(bytes: Buffer, at: number, header: BatchHeader): BatchRecords | undefined {
+  const { count, payloadBytes } = header
+  const kinds = new Uint8Array(count)
+  const starts = new Uint32Array(count)
   let start = at + headerBytes
-  const end = start + header.payloadBytes
-  for (let index = 0; index < header.count; index++) {
+  const end = start + payloadBytes
+  for (let index = 0; index < count; index++) {
     if (start + 4 > end) return undefined
     const length = bytes.readUInt32LE(start)
     start += 4
     if (start + length > end) return undefined
-    records[index] = bytes.subarray(start, start + length)
+    starts[index] = start
+    if (length > 0) kinds[index] = bytes[start]!
     start += length
   }
-  return start === end ? records : undefined
-}
-
-function writeU64(bytes: Buffer, value: number, at: number): void {
-  bytes.writeUInt32LE(value % 0x1_0000_0000, at)
-  bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), at + 4)
-}
-
-function readU64(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000
+  if (start !== end) return undefined
+  let made: Buffer[] | undefined
+  const views = () => {
+    if (made !== undefined) return made
+    made = new Array<Buffer>(count)
+    for (let index = 0; index < count; index++) {
+      const begin = starts[index]!
+      made[index] = bytes.subarray(begin, begin + bytes.readUInt32LE(begin - 4))
+    }
+    return made
+  }
+  return { kinds, views }
 }

@@ -61,7 +61,6 @@ export class CarriedPartition {
     return this.#next
   }
 
-  /** The largest batch that the carrier takes, in bytes. */
   get batchBytesMax(): number {
     return this.#carrier.batchBytesMax
   }
@@ -69,7 +68,6 @@ export class CarriedPartition {
   /**
    * Finds the last batch of the local copy in the carrier. If it is not there, the carrier has lost what this
    * copy remembers.
-   * @throws HenceError `carrier-lost-records` (operator), `carrier-unreachable` (retry)
    */
   async find({ hash, offset }: Tip): Promise<void> {
     if (this.#next > 0 && this.#known?.hash.equals(hash)) return
@@ -149,7 +147,6 @@ export class CarriedPartition {
    * Appends a batch that names the head.
    * @returns whether it is live; otherwise its fate is open, as it is after an error, until this process has
    *   taken the partition again
-   * @throws HenceError `carrier-lost-records`, `carrier-unusable` (operator), `carrier-unreachable` (retry)
    */
   async append(batch: CarrierBatch): Promise<boolean> {
     const position = await this.#carrier.append(this.#lineage.partition, batch, this.#next)

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { type Disk, writeWhole } from './disk.ts'
+import { type Disk, withFile, writeWhole } from './disk.ts'
 import { readBytes } from './segment-scan.ts'
 
 /** The position in the carrier of a live batch that the copy has, and its hash. */
@@ -27,21 +27,20 @@ export const notePath = (folder: string): string => join(folder, name)
 /** Reads the note in the folder of a log; undefined if the log is not a copy. */
 export async function readNote(disk: Disk, folder: string): Promise<CarrierNote | undefined> {
   if (!(await disk.list(folder))?.includes(name)) return undefined
-  const file = await disk.open(notePath(folder), 'read')
-  try {
-    const text = (await readBytes(file, 0, await file.size())).toString()
-    const { carrier, known } = JSON.parse(text) as {
-      carrier: string
-      known: ({ position: number; hash: string } | null)[]
+  return withFile(disk, notePath(folder), 'read', async (file) => {
+    try {
+      const text = (await readBytes(file, 0, await file.size())).toString()
+      const { carrier, known } = JSON.parse(text) as {
+        carrier: string
+        known: ({ position: number; hash: string } | null)[]
+      }
+      const read = known.map((each) => each && { ...each, hash: Buffer.from(each.hash, 'hex') })
+      return { carrier: String(carrier), known: read.map((each) => each ?? undefined) }
+    } catch {
+      // Its presence says that the log is a copy; the rest only saves reading.
+      return { carrier: 'a carrier', known: [] }
     }
-    const read = known.map((each) => each && { ...each, hash: Buffer.from(each.hash, 'hex') })
-    return { carrier: String(carrier), known: read.map((each) => each ?? undefined) }
-  } catch {
-    // Its presence says that the log is a copy; the rest only saves reading.
-    return { carrier: 'a carrier', known: [] }
-  } finally {
-    await file.close()
-  }
+  })
 }
 
 export async function writeNote(disk: Disk, folder: string, { carrier, known }: CarrierNote): Promise<void> {

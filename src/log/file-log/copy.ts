@@ -3,8 +3,8 @@ import { basename, join } from 'node:path'
 import {
   type BatchHeader,
   batchBytes,
-  flagContinued,
   headerBytes,
+  isContinued,
   type Lineage,
   payloadIsWhole,
   previousHashOf,
@@ -13,7 +13,7 @@ import {
   writeHeader,
 } from './batch.ts'
 import { damaged } from './damage.ts'
-import { type DiskFile, makeDirectories, realDisk } from './disk.ts'
+import { type DiskFile, makeDirectories, realDisk, withFile } from './disk.ts'
 import { writeMeta } from './meta.ts'
 import { type PartitionFiles, partitionFilesOf } from './partition-files.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
@@ -23,48 +23,44 @@ import { Window } from './window.ts'
 
 const pieceBytes = 1024 * 1024
 
-/** Where a copy ends, if before the log does. */
-interface CopyEnd {
-  /**
-   * Leaves out batches with a later log time, in all partitions. A record never has an earlier time than its
-   * cause, so nothing is copied without its cause.
-   */
-  readonly until?: number
-  /** By partition: leaves out records from this offset on. The caller makes sure that no event lacks its cause. */
-  readonly ends?: readonly number[]
-  /** Called with the number of bytes that were copied since the last call; what it throws ends the copying. */
-  readonly copied?: (bytes: number) => void
+/** Where a copy of a partition ends: before a batch with a later time, or before an offset. */
+interface End {
+  readonly until: number
+  readonly offset: number
+  readonly copied: (bytes: number) => void
 }
 
 /**
  * Copies a log, as a snapshot found it, into a directory without one, or with a part of its copy. Records
  * never change, so this may run beside the process that writes the log.
+ * @param until leaves out batches with a later log time; no record has an earlier one than its cause
+ * @param ends by partition: leaves out records from this offset on; no event may lack its cause then
+ * @param copied called with the number of bytes that were copied since the last call; what it throws ends the
+ *   copying
  * @throws HenceError `log-damaged` (operator) where the end is not known; `log-read-failed` (retry)
  */
-export async function copyLog(snapshot: LogSnapshot, directory: string, end: CopyEnd = {}): Promise<void> {
+export async function copyLog(
+  snapshot: LogSnapshot,
+  directory: string,
+  {
+    until = Number.POSITIVE_INFINITY,
+    ends,
+    copied = () => {},
+  }: { readonly until?: number; readonly ends?: readonly number[]; readonly copied?: End['copied'] } = {},
+): Promise<void> {
   const folder = join(directory, 'log')
   const meta = { logId: snapshot.id, partitions: snapshot.partitions.length }
   const disk = realDisk
   await makeDirectories(disk, folder, 'log directory')
   for (const [partition, files] of partitionFilesOf(disk, folder, meta).entries()) {
     await makeDirectories(disk, files.directory, 'partition directory')
-    await copyPartition(snapshot.partitions[partition]!, files, {
-      until: end.until ?? Number.POSITIVE_INFINITY,
-      offset: end.ends?.[partition] ?? Number.POSITIVE_INFINITY,
-      copied: end.copied ?? (() => {}),
-    })
+    const end = { until, offset: ends?.[partition] ?? Number.POSITIVE_INFINITY, copied }
+    await copyPartition(snapshot.partitions[partition]!, files, end)
     await disk.syncDirectory(files.directory, 'copied names')
   }
   // Last, as when a log is made: without it the copy is no log.
   await writeMeta(disk, folder, meta)
   await disk.syncDirectory(folder, 'meta name')
-}
-
-/** Where the copy of a partition ends: before a batch with a later time, or before an offset. */
-interface End {
-  readonly until: number
-  readonly offset: number
-  readonly copied: (bytes: number) => void
 }
 
 async function copyPartition(
@@ -77,16 +73,13 @@ async function copyPartition(
   for (const segment of segments) {
     const isLast = segment.number === segments.length - 1
     const limit = isLast ? tip.position : segment.size
-    const file = await files.disk.open(segment.path, 'read')
-    try {
+    // A segment exists once the one before it says that the partition continues, even if it is empty.
+    const continues = await withFile(files.disk, segment.path, 'read', async (file) => {
       const kept = await keptOf(file, files, segment, limit, end)
       await copySegment(file, join(to.directory, basename(segment.path)), segment.size, kept, end.copied)
-      // A segment exists as soon as the one before it says that the partition continues, even if it is still
-      // empty.
-      if (!kept.continued) return
-    } finally {
-      await file.close()
-    }
+      return kept.continued
+    })
+    if (!continues) return
   }
 }
 
@@ -123,7 +116,7 @@ async function keptOf(
       return { position, shortened, continued: false }
     }
     position += headerBytes + header.payloadBytes
-    if ((header.flags & flagContinued) !== 0) return { position, continued: true }
+    if (isContinued(header)) return { position, continued: true }
   }
   return { position, continued: false }
 }
@@ -136,7 +129,7 @@ function shortenedTo(
   lineage: Lineage,
 ): Buffer | undefined {
   if (!payloadIsWhole(batch, 0, header)) return undefined
-  const records = recordsOf(batch, 0, header)?.slice(0, count)
+  const records = recordsOf(batch, 0, header)?.views().slice(0, count)
   if (records === undefined) return undefined
   const bytes = batchBytes(
     count,
@@ -164,8 +157,7 @@ async function copySegment(
   if (shortened === undefined && (await isCopied(from, path, size, position))) return copied(position)
   const unfinished = `${path}.unfinished`
   await rm(unfinished, { force: true })
-  const file = await realDisk.open(unfinished, 'create')
-  try {
+  await withFile(realDisk, unfinished, 'create', async (file) => {
     await file.truncate(size)
     const piece = Buffer.allocUnsafe(pieceBytes)
     for (let at = 0; at < position; at += pieceBytes) {
@@ -175,20 +167,15 @@ async function copySegment(
     }
     if (shortened !== undefined) await file.write(shortened, position)
     await file.sync('copied segment')
-  } finally {
-    await file.close()
-  }
+  })
   await realDisk.rename(unfinished, path)
 }
 
 /** Whether a file ends like the kept part of another one; all of it is verified later. */
 async function isCopied(from: DiskFile, path: string, size: number, position: number): Promise<boolean> {
   if ((await realDisk.identify(path))?.size !== size) return false
-  const file = await realDisk.open(path, 'read')
-  try {
+  return withFile(realDisk, path, 'read', async (file) => {
     const at = Math.max(0, position - 4_096)
     return (await readBytes(file, at, position)).equals(await readBytes(from, at, position))
-  } finally {
-    await file.close()
-  }
+  })
 }

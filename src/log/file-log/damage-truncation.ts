@@ -1,16 +1,14 @@
 import { findHeader, readHeader } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import type { DamageLocation } from './damage.ts'
+import { withFile } from './disk.ts'
 import { listSegments, type PartitionFiles } from './partition-files.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
 import { readSegment } from './segment-read.ts'
 import { readBytes } from './segment-scan.ts'
 import { copyAside } from './torn-tail.ts'
 
-/**
- * The plan to end a damaged partition before its damage, and its cost. A torn tail is no damage: see
- * `torn-tail.ts`.
- */
+/** The plan to end a damaged partition before its damage, and its cost. A torn tail is no damage. */
 export interface Truncation {
   readonly partition: number
   /** The segment to truncate, and the position to do it at. */
@@ -72,15 +70,11 @@ export async function truncatePartition(
   const whole = [path, ...later].map((each) => ({ path: each, from: 0, to: Number.POSITIVE_INFINITY }))
   const copies = await copyAside(files, 'damaged', whole)
 
-  // First this, while later segments show that there was more: then no crash leaves what looks like a torn
-  // end.
-  const file = await disk.open(path, 'write')
-  try {
+  // First, while later segments show that there was more: no crash leaves what looks like a torn end.
+  await withFile(disk, path, 'write', async (file) => {
     await file.write(Buffer.alloc((await file.size()) - byte), byte)
     await file.sync('cut')
-  } finally {
-    await file.close()
-  }
+  })
   // From the last one on, one by one: there must be no gap in their numbers at any moment.
   for (const each of later.toReversed()) {
     await disk.remove(each)
@@ -109,16 +103,11 @@ async function endByHeaders(
   segment: Segment,
   from: number,
 ): Promise<number> {
-  const file = await disk.open(segment.path, 'read')
-  try {
-    const bytes = await readBytes(file, from, segment.size)
-    let end = 0
-    for (let at = findHeader(bytes, 0, lineage); at >= 0; at = findHeader(bytes, at + 1, lineage)) {
-      const { baseOffset, count } = readHeader(bytes, at, lineage)!
-      end = Math.max(end, baseOffset + count)
-    }
-    return end
-  } finally {
-    await file.close()
+  const bytes = await withFile(disk, segment.path, 'read', (file) => readBytes(file, from, segment.size))
+  let end = 0
+  for (let at = findHeader(bytes, 0, lineage); at >= 0; at = findHeader(bytes, at + 1, lineage)) {
+    const { baseOffset, count } = readHeader(bytes, at, lineage)!
+    end = Math.max(end, baseOffset + count)
   }
+  return end
 }

@@ -6,10 +6,7 @@ export interface DamageLocation {
   readonly byte: number
 }
 
-/**
- * The error for damage that is not the torn end of an unfinished write: Hence refuses it, and never repairs
- * or skips it.
- */
+/** The error for damage other than the torn end of an unfinished write: it is never repaired or skipped. */
 export const damaged = (file: string, byte: number, what: string) =>
   operatorError(
     'log-damaged',
@@ -18,7 +15,6 @@ export const damaged = (file: string, byte: number, what: string) =>
     { cause: { file, byte } satisfies DamageLocation },
   )
 
-/** Returns the location that a `log-damaged` error names; undefined for other errors. */
 export function damageLocation(error: unknown): DamageLocation | undefined {
   if (!(error instanceof HenceError) || error.code !== 'log-damaged') return undefined
   return error.cause as DamageLocation | undefined

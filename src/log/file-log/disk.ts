@@ -1,5 +1,6 @@
 import fs from 'node:fs'
 import { basename, dirname } from 'node:path'
+import { withPath } from '../../file-failure.ts'
 
 /**
  * Everything that the file log does to a file system. An implementation must guarantee:
@@ -12,8 +13,11 @@ import { basename, dirname } from 'node:path'
  * the simulated disk can leave out the syncs of a label, and so the tests prove that each of them is needed.
  */
 export interface Disk {
-  /** Opens a file: to read, to read and write, or to create it (an error if it exists). */
-  open(path: string, mode: 'read' | 'write' | 'create'): Promise<DiskFile>
+  /**
+   * Opens a file: to read, to read and write, or to create it (an error if it exists). Of one opened to
+   * `append`, each write is followed by its sync, so the disk may do both at once.
+   */
+  open(path: string, mode: 'read' | 'write' | 'append' | 'create'): Promise<DiskFile>
   /** Returns the names in a directory, in no order; undefined if there is no such directory. */
   list(path: string): Promise<string[] | undefined>
   /** Makes a directory; its parent must exist. */
@@ -36,10 +40,7 @@ export interface FileIdentity {
 export interface DiskFile {
   size(): Promise<number>
   identify(): FileIdentity | Promise<FileIdentity>
-  /**
-   * Fills the buffer from a position on; resolves to the number of bytes read, fewer only at the end of the
-   * file.
-   */
+  /** Fills the buffer from a position on; resolves to the bytes read, fewer only at the end of the file. */
   read(into: Buffer, position: number): Promise<number>
   /** Like `read`, for a few bytes that this process has just written: fast, as they are still in memory. */
   peek(into: Buffer, position: number): number | Promise<number>
@@ -51,15 +52,22 @@ export interface DiskFile {
   close(): Promise<void>
 }
 
+/**
+ * Whether a write to a file that is opened with O_DSYNC is as durable as one followed by `fdatasync`, which
+ * would be another way through the thread pool. Elsewhere the flag does less, or there is none.
+ */
+const syncsWrites = process.platform === 'linux'
+
 // Others than the owner get no access, whatever the umask: the files hold what clients sent, and keys.
 const fileMode = 0o600
 const directoryMode = 0o700
 
-/** The file system of the machine. */
 export const realDisk: Disk = {
   async open(path, mode) {
-    const flags = mode === 'read' ? 'r' : mode === 'write' ? 'r+' : 'wx+'
-    return new RealFile(await promised<number>((done) => fs.open(path, flags, fileMode, done)))
+    const isSynced = mode === 'append' && syncsWrites
+    const { O_RDWR, O_DSYNC } = fs.constants
+    const flags = mode === 'read' ? 'r' : mode === 'create' ? 'wx+' : isSynced ? O_RDWR | O_DSYNC : 'r+'
+    return new RealFile(await promised<number>((done) => fs.open(path, flags, fileMode, done)), isSynced)
   },
   async list(path) {
     try {
@@ -94,12 +102,15 @@ export const realDisk: Disk = {
   },
 }
 
-/** Uses plain callbacks on a descriptor: a group commit is two calls, and `FileHandle` would double their cost. */
+/** Uses plain callbacks on a descriptor, since `FileHandle` would double the cost of a group commit. */
 class RealFile implements DiskFile {
   readonly #descriptor: number
+  /** Whether all that was written is durable. */
+  readonly #isSynced: boolean
 
-  constructor(descriptor: number) {
+  constructor(descriptor: number, isSynced: boolean) {
     this.#descriptor = descriptor
+    this.#isSynced = isSynced
   }
 
   async size(): Promise<number> {
@@ -140,6 +151,7 @@ class RealFile implements DiskFile {
   }
 
   sync(): Promise<void> {
+    if (this.#isSynced) return Promise.resolve()
     return promised((done) => fs.fdatasync(this.#descriptor, done))
   }
 
@@ -157,11 +169,24 @@ function promised<T>(start: (done: (error: Error | null, value?: T) => void) => 
     start((error, value) => (error ? reject(error) : resolve(value as T)))
   })
 }
+/** Opens a file for some work, and closes it after that. */
+export async function withFile<T>(
+  disk: Disk,
+  path: string,
+  mode: 'read' | 'write' | 'create',
+  work: (file: DiskFile) => Promise<T>,
+): Promise<T> {
+  const file = await disk.open(path, mode)
+  try {
+    return await work(file)
+  } catch (error) {
+    throw withPath(error, path)
+  } finally {
+    await file.close()
+  }
+}
 
-/**
- * Makes a directory and the missing ones above it. Makes its name durable even if it exists already: the
- * process that made it may have died before doing so.
- */
+/** Makes a directory and those above it, and its name durable even if it exists: its maker may have died. */
 export async function makeDirectories(disk: Disk, path: string, label: string): Promise<void> {
   const parent = dirname(path)
   if ((await disk.list(path)) === undefined) {
@@ -175,12 +200,9 @@ export async function makeDirectories(disk: Disk, path: string, label: string): 
 export async function writeWhole(disk: Disk, path: string, bytes: Buffer, label: string): Promise<void> {
   const unfinished = `${path}.unfinished`
   if ((await disk.list(dirname(path)))?.includes(basename(unfinished))) await disk.remove(unfinished)
-  const file = await disk.open(unfinished, 'create')
-  try {
+  await withFile(disk, unfinished, 'create', async (file) => {
     await file.write(bytes, 0)
     await file.sync(label)
-  } finally {
-    await file.close()
-  }
+  })
   await disk.rename(unfinished, path)
 }

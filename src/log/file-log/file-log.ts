@@ -29,10 +29,7 @@ interface FileLogOptions {
   /** How long after its last append a partition is sealed, in milliseconds. Default 200. */
   readonly sealAfterMs?: number
   readonly disk?: Disk
-  /**
-   * Throws `data-taken` (operator) if another process has taken the directory; called before and after each
-   * write.
-   */
+  /** Throws `data-taken` (operator) if another process has taken the directory; called around each write. */
   readonly own?: () => void
   /** The carrier that has the log; the folder is then a copy of it. Default: none, the folder is the log. */
   readonly carrier?: Carrier | undefined
@@ -97,7 +94,8 @@ export async function openFileLog(options: FileLogOptions): Promise<FileLog> {
     await copy?.begin()
     if (copy !== undefined) await (options.follow ? log.catchUp() : log.claim())
   } catch (error) {
-    if (copy !== undefined) await log.close().catch(() => {})
+    // Partitions that were opened before would still be sealed, under the next owner.
+    await log.close().catch(() => {})
     throw error
   }
   return log
@@ -115,8 +113,11 @@ export interface FileLog extends Log {
   /**
    * Takes the log in the carrier, so that this process writes it, and no earlier one does. Until then a log
    * that was opened with `follow` refuses appends.
+   * @param epoch the last one that was seen: fails with `log-followed` (retry) if another process was faster
    */
-  claim(): Promise<void>
+  claim(epoch?: number): Promise<void>
+  /** The epoch of the copy: it grows when a process takes the log. */
+  epoch(): Promise<number>
   /** Only follows again, after a claim, or what was to come with it, has failed: another may be active by then. */
   stepBack(): Promise<void>
   /** Waits for pending appends, and says how far the log is derived; see `derived`. */
@@ -183,13 +184,17 @@ class OpenFileLog implements FileLog {
     await Promise.all(this.#partitions.map((partition, index) => isRead?.[index] || partition.catchUp()))
   }
 
-  async claim(): Promise<void> {
+  async claim(epoch?: number): Promise<void> {
     // The first one alone, so that of two processes one mostly has all partitions.
     const [first, ...others] = this.#partitions
-    await first!.claim()
+    await first!.claim(epoch)
     await Promise.all(others.map((partition) => partition.claim()))
     // Another process may have taken the first ones meanwhile.
     await this.catchUp()
+  }
+
+  async epoch(): Promise<number> {
+    return (await this.#partitions[0]!.tip()).epoch
   }
 
   async stepBack(): Promise<void> {

@@ -160,7 +160,7 @@ function halting(disk: SimulatedDisk) {
   const gate: { held?: Promise<void>; reached: PromiseWithResolvers<void> } = {
     reached: Promise.withResolvers<void>(),
   }
-  const open = async (path: string, mode: 'read' | 'write' | 'create'): Promise<DiskFile> => {
+  const open = async (path: string, mode: Parameters<Disk['open']>[1]): Promise<DiskFile> => {
     const file = await disk.open(path, mode)
     const write = async (bytes: Buffer, position: number) => {
       const half = gate.held ? Math.floor(bytes.length / 2) : 0

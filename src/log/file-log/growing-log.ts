@@ -16,8 +16,6 @@ export interface GrowingLog extends Log {
 /**
  * Opens the log of a directory that another process holds. Nothing is read past the reported ends, so a batch
  * that is being written is never taken for a damaged one.
- *
- * @throws HenceError `log-damaged`, `log-format-unknown` (operator), `log-read-failed` (retry)
  */
 export async function openGrowingLog(directory: string, disk: Disk = realDisk): Promise<GrowingLog> {
   const folder = join(directory, 'log')
@@ -49,8 +47,7 @@ class GrowingPartition {
   }
 
   async *read(from: number): AsyncGenerator<Batch> {
-    // Not beyond the end at this moment: a piece of the file may be in memory as it was before the next
-    // batch.
+    // Not beyond the present end: a piece of the file may be in memory as it was before the next batch.
     const { end } = this
     if (from >= end) return
     if (this.#segments.length === 0) await this.#list()
@@ -73,8 +70,7 @@ class GrowingPartition {
   }
 
   async #list(): Promise<void> {
-    // A segment without a durable record may be removed after a failed write; another one then gets its
-    // number.
+    // A segment without a durable record may be removed after a failed write; another gets its number.
     const { end } = this
     const segments = await listSegments(this.#files)
     this.#segments = segments.filter(({ number, baseOffset }) => number === 0 || baseOffset < end)

@@ -1,5 +1,6 @@
 import { BatchIndex } from './batch-index.ts'
 import { damaged } from './damage.ts'
+import { withFile } from './disk.ts'
 import { listSegments, missing, type PartitionFiles } from './partition-files.ts'
 import type { Segment } from './segment.ts'
 import { scanSegment } from './segment-scan.ts'
@@ -21,7 +22,6 @@ export interface Findings {
 /**
  * Inspects a partition and changes nothing. Reads only the last segment whole (and the one before it, if the
  * last is still empty); earlier segments are checked each time they are read.
- * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function inspect(files: PartitionFiles): Promise<Findings> {
   const findings = await inspectLast(files, await listSegments(files))
@@ -49,11 +49,5 @@ async function inspectLast(files: PartitionFiles, segments: readonly Segment[]):
   throw damaged(before.segments.at(-1)!.path, before.tip.position, `it does not lead on to ${last.path}`)
 }
 
-async function scanned(files: PartitionFiles, segment: Segment, index: BatchIndex) {
-  const file = await files.disk.open(segment.path, 'read')
-  try {
-    return await scanSegment(file, segment, files, index)
-  } finally {
-    await file.close()
-  }
-}
+const scanned = (files: PartitionFiles, segment: Segment, index: BatchIndex) =>
+  withFile(files.disk, segment.path, 'read', (file) => scanSegment(file, segment, files, index))

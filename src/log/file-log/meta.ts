@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { operatorError } from '../../failure.ts'
 import { damaged } from './damage.ts'
-import { type Disk, writeWhole } from './disk.ts'
+import { type Disk, withFile, writeWhole } from './disk.ts'
 import { readBytes } from './segment-scan.ts'
 
 /**
@@ -25,20 +25,13 @@ const version = 2
 
 export const metaPath = (directory: string): string => join(directory, name)
 
-/**
- * Reads `meta.json` in the folder of a log; undefined if there is none.
- * @throws HenceError `log-damaged`, `log-format-unknown` (operator)
- */
+/** Reads `meta.json` in the folder of a log; undefined if there is none. */
 export async function readMeta(disk: Disk, directory: string): Promise<Meta | undefined> {
   if (!(await disk.list(directory))?.includes(name)) return undefined
   const path = metaPath(directory)
-  const file = await disk.open(path, 'read')
-  let bytes: Buffer
-  try {
-    bytes = await readBytes(file, 0, Math.min(await file.size(), 1024))
-  } finally {
-    await file.close()
-  }
+  const bytes = await withFile(disk, path, 'read', async (file) =>
+    readBytes(file, 0, Math.min(await file.size(), 1024)),
+  )
   const text = bytes.toString('latin1')
   let meta: Partial<Meta> & { readonly version?: unknown }
   try {

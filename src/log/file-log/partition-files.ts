@@ -3,6 +3,7 @@ import type { HenceError } from '../../failure.ts'
 import type { Lineage } from './batch.ts'
 import { damaged } from './damage.ts'
 import type { Disk } from './disk.ts'
+import { withFile } from './disk.ts'
 import { type Meta, metaPath } from './meta.ts'
 import {
   checkSegment,
@@ -51,13 +52,10 @@ export async function unfinishedFiles(disk: Disk, log: string): Promise<string[]
     for (const name of (await disk.list(join(log, folder)))!) {
       if (name !== spareName && parseSegmentName(name) === undefined) continue
       const path = join(log, folder, name)
-      const file = await disk.open(path, 'read')
-      try {
+      await withFile(disk, path, 'read', async (file) => {
         if ((await findJunkEnd(file, await file.size(), segmentHeaderBytes)) > segmentHeaderBytes)
           throw damaged(metaPath(log), 0, `it is missing, though ${path} holds data`)
-      } finally {
-        await file.close()
-      }
+      })
       found.push(path)
     }
   }
@@ -79,27 +77,18 @@ export async function listSegments({ disk, directory, lineage }: PartitionFiles)
     const { number, baseOffset } = parsed!
     if (number !== segments.length) throw missing(directory, segments.length)
     const path = join(directory, name)
-    const file = await disk.open(path, 'read')
-    try {
-      segments.push({ number, baseOffset, path, size: await checkSegment(file, path, lineage) })
-    } finally {
-      await file.close()
-    }
+    const size = await withFile(disk, path, 'read', (file) => checkSegment(file, path, lineage))
+    segments.push({ number, baseOffset, path, size })
   }
   if (segments.length === 0) throw missing(directory, 0)
   return segments
 }
 
-/** The error for a segment that should exist. */
 export function missing(directory: string, number: number): HenceError {
   return damaged(directory, 0, `segment ${number} is missing`)
 }
 
-/**
- * Makes the next segment, under a name that is not part of the partition. Replaces one that a crash or a
- * failed write left.
- * @returns its size in bytes
- */
+/** Makes the next segment under a name outside the partition, replacing one there; returns its size. */
 export async function makeSpare(files: PartitionFiles, bytes: number): Promise<number> {
   const { disk, directory, lineage } = files
   const path = join(directory, spareName)
@@ -118,18 +107,13 @@ export async function growSegment(
   const { disk, directory } = files
   const path = join(directory, spareName)
   await makeSpare(files, bytes)
-  const from = await disk.open(segment.path, 'read')
-  try {
-    const to = await disk.open(path, 'write')
-    try {
-      await to.write(await readBytes(from, segmentHeaderBytes, position), segmentHeaderBytes)
-      await to.sync('grown segment')
-    } finally {
-      await to.close()
-    }
-  } finally {
-    await from.close()
-  }
+  const kept = await withFile(disk, segment.path, 'read', (from) =>
+    readBytes(from, segmentHeaderBytes, position),
+  )
+  await withFile(disk, path, 'write', async (to) => {
+    await to.write(kept, segmentHeaderBytes)
+    await to.sync('grown segment')
+  })
   await disk.rename(path, segment.path)
   await disk.syncDirectory(directory, 'grown segment')
   return { ...segment, size: bytes }

@@ -20,7 +20,6 @@ interface SegmentSource {
  * Reads a partition: yields the batches that end after `from`, in order, from segment to segment, and checks
  * each one and the hash chain between them. Every reader of a partition goes through here; they differ in
  * their source.
- * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function* readPartition(
   files: PartitionFiles,

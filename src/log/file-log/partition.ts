@@ -79,6 +79,8 @@ export class Partition {
   #isOwner: boolean
   /** Until this process has taken the partition, nobody may rely on its tip. */
   #isTaking = false
+  /** With a later epoch in the carrier the partition is not taken. */
+  #epochMax = Number.POSITIVE_INFINITY
   /** All records below it were derived. */
   #derived = 0
   /** Set while a timer runs that seals the partition. */
@@ -111,10 +113,15 @@ export class Partition {
     return tip
   }
 
-  /** Takes the partition in the carrier: from here on this process writes it, and no earlier one does. */
-  async claim(): Promise<void> {
+  /**
+   * Takes the partition in the carrier: from here on this process writes it, and no earlier one does.
+   * @param epoch the last one that is known; a later one says that another process has been faster
+   * @throws HenceError `log-followed` (retry) if one has
+   */
+  async claim(epoch = Number.POSITIVE_INFINITY): Promise<void> {
     this.#isOwner = true
     this.#isTaking = true
+    this.#epochMax = epoch
     await this.#recovered()
   }
 
@@ -125,7 +132,6 @@ export class Partition {
     this.#options.carried?.gaveUp()
   }
 
-  /** Copies what is new in the carrier. */
   async catchUp(): Promise<void> {
     if (this.#closed) throw logClosed()
     if (this.#lost) throw this.#lost
@@ -269,10 +275,7 @@ export class Partition {
     return this.#tip!.sealed && this.#tip!.decided >= this.#derived
   }
 
-  /**
-   * Writes a seal: it vouches for the last batch, so that later damage to that is not taken for a torn write,
-   * and for the outcomes of its records.
-   */
+  /** Writes a seal: it vouches for the last batch, whose damage is then no torn write, and outcomes. */
   async #seal(): Promise<void> {
     this.#sealDue = false
     if (this.#tip !== undefined && !this.#isSealed && this.#isOwner) await this.#writeSeal()
@@ -390,14 +393,12 @@ export class Partition {
     }
   }
 
-  /**
-   * Takes the partition: appends seals of a new epoch until one is live. Then it is known what became of
-   * every batch of this process that was unsure, since it named a head before that.
-   */
+  /** Appends seals of a new epoch until one is live. Then the fate of each unsure batch before is known. */
   async #take(carried: CarriedPartition): Promise<void> {
     for (let tries = 0; ; tries++) {
       await this.#readOn()
       if (tries > 0 && carried.endsWith(this.#nonce)) break
+      if (this.#tip!.epoch > this.#epochMax) throw onlyFollowed()
       if (tries === takingMax) throw unsure(this.#files.lineage.partition)
       this.#epoch = this.#tip!.epoch + 1
       this.#nonce = randomBytes(8)
@@ -411,6 +412,7 @@ export class Partition {
       }
     }
     carried.took(this.#nonce)
+    this.#epochMax = Number.POSITIVE_INFINITY
   }
 
   async #recover(): Promise<void> {

@@ -1,10 +1,10 @@
 import type { HenceError } from '../../failure.ts'
 import type { Batch } from '../log.ts'
 import {
-  flagContinued,
   follows,
   hashOf,
   headerBytes,
+  isContinued,
   noHash,
   payloadIsWhole,
   previousHashOf,
@@ -23,7 +23,6 @@ import { readFailed, Window } from './window.ts'
  * before it.
  * @returns if the partition continues in the next segment: the hash of the last batch, and the offset that
  *   follows
- * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function* readSegment(
   { disk, lineage }: PartitionFiles,
@@ -57,11 +56,11 @@ export async function* readSegment(
       if (header.baseOffset !== offset || header.time < time) throw doesNotFollow(segment, position)
       time = header.time
       index.add(offset, position)
-      const isContinued = (header.flags & flagContinued) !== 0
+      const continues = isContinued(header)
       const [first, start] = [offset, position]
       offset += header.count
       position += length
-      if (offset <= from && !isContinued) {
+      if (offset <= from && !continues) {
         hash = undefined
         continue
       }
@@ -72,16 +71,25 @@ export async function* readSegment(
       }
       if (hash !== undefined && !follows(window.bytes, at, hash)) throw doesNotFollow(segment, start)
       if (header.count > 0) {
-        const records = recordsOf(window.bytes, at, header)
-        if (records === undefined) {
+        const found = recordsOf(window.bytes, at, header)
+        if (found === undefined) {
           throw damaged(segment.path, start, 'the lengths of the records do not add up')
         }
         const before = Buffer.from(previousHashOf(window.bytes, at))
-        yield { offset: first, time: header.time, before, records }
+        const { kinds, views } = found
+        yield {
+          offset: first,
+          time: header.time,
+          before,
+          kinds,
+          get records() {
+            return views()
+          },
+        }
       }
       // Hashed after the yield: a caller that wanted a single record has left by then.
       hash = hashOf(window.bytes.subarray(at, at + length))
-      if (isContinued) return { hash, offset }
+      if (continues) return { hash, offset }
     }
   } finally {
     await file.close()

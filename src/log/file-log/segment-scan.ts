@@ -1,7 +1,5 @@
 import {
   findHeader,
-  flagContinued,
-  flagSeal,
   follows,
   hashOf,
   headerBytes,
@@ -13,7 +11,7 @@ import type { BatchIndex } from './batch-index.ts'
 import { damaged } from './damage.ts'
 import type { DiskFile } from './disk.ts'
 import { type Segment, segmentHeaderBytes } from './segment.ts'
-import { emptyTip, type Tip } from './tip.ts'
+import { emptyTip, type Tip, tipAfter } from './tip.ts'
 import { Window } from './window.ts'
 
 const pieceBytes = 1024 * 1024
@@ -36,7 +34,6 @@ interface Scan {
  * without need, and nothing is lost.
  *
  * A copy ends before whatever is not whole, since the carrier has the rest.
- * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function scanSegment(
   file: DiskFile,
@@ -66,17 +63,7 @@ export async function scanSegment(
     index.add(offset, position)
     beforeLast = tip?.lastPosition
     offset += header.count
-    tip = {
-      position: position + length,
-      offset,
-      epoch: header.epoch,
-      time: header.time,
-      decided: header.decided,
-      hash: emptyTip.hash,
-      lastPosition: position,
-      sealed: (header.flags & flagSeal) !== 0,
-      continued: (header.flags & flagContinued) !== 0,
-    }
+    tip = tipAfter(header, emptyTip.hash, position, length)
     position += length
   }
   const junkEnd = await searchTail(file, segment.size, position, (bytes, start) => {

@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib'
 import type { Lineage } from './batch.ts'
 import { damaged } from './damage.ts'
 import type { Disk, DiskFile } from './disk.ts'
+import { withFile } from './disk.ts'
 
 /**
  * A segment: a file of a fixed size that begins with this header; batches follow without gaps, then zeros.
@@ -58,21 +59,14 @@ export async function makeSegment(disk: Disk, path: string, lineage: Lineage, si
   header.writeUInt32LE(lineage.partition, 24)
   header.writeUInt32LE(size, 28)
   header.writeUInt32LE(crc32(header.subarray(0, 32)), 32)
-  const file = await disk.open(path, 'create')
-  try {
+  await withFile(disk, path, 'create', async (file) => {
     await file.truncate(size)
     await file.write(header, 0)
     await file.sync('segment')
-  } finally {
-    await file.close()
-  }
+  })
 }
 
-/**
- * Checks the header and the size of a segment.
- * @returns its size in bytes
- * @throws HenceError `log-damaged` (operator)
- */
+/** Checks the header and the size of a segment, and returns its size in bytes. */
 export async function checkSegment(file: DiskFile, path: string, lineage: Lineage): Promise<number> {
   const size = await file.size()
   const header = Buffer.alloc(segmentHeaderBytes)

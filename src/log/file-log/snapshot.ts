@@ -103,7 +103,6 @@ interface RawBatch {
 /**
  * Yields all batches of a partition, seals too, up to where the snapshot ends. The caller checks that they
  * follow each other.
- * @throws HenceError `log-damaged` (operator), `log-read-failed` (retry)
  */
 export async function* rawBatches({ files, findings, damage }: PartitionSnapshot): AsyncGenerator<RawBatch> {
   if (findings === undefined) throw damage

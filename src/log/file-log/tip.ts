@@ -1,4 +1,4 @@
-import { noHash } from './batch.ts'
+import { type BatchHeader, flagSeal, isContinued, noHash } from './batch.ts'
 import { segmentHeaderBytes } from './segment.ts'
 
 /** The end of a partition: its last whole batch, and everything that the next batch must continue from. */
@@ -36,6 +36,21 @@ export const emptyTip: Tip = {
 }
 
 /** Returns the tip in a new, empty segment, from the tip in the segment before it. */
+/** Returns the tip after a batch at a position of a segment. */
+export function tipAfter(header: BatchHeader, hash: Buffer, position: number, bytes: number): Tip {
+  const { baseOffset, count, epoch, time, decided, flags } = header
+  return {
+    position: position + bytes,
+    offset: baseOffset + count,
+    epoch,
+    time,
+    decided,
+    hash,
+    lastPosition: position,
+    sealed: (flags & flagSeal) !== 0,
+    continued: isContinued(header),
+  }
+}
 export function continuedIn(before: Tip): Tip {
   return { ...before, position: segmentHeaderBytes, lastPosition: undefined, continued: false }
 }

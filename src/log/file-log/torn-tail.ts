@@ -1,7 +1,7 @@
 import { basename, dirname, join } from 'node:path'
 import { assert } from '../../assert.ts'
 import type { Report, Reporter } from '../../report.ts'
-import { makeDirectories } from './disk.ts'
+import { makeDirectories, withFile } from './disk.ts'
 import type { Findings } from './inspection.ts'
 import type { PartitionFiles } from './partition-files.ts'
 import { readBytes } from './segment-scan.ts'
@@ -31,20 +31,15 @@ export async function copyAside(
   const number = String(Math.max(0, ...taken) + 1).padStart(4, '0')
   const copies: string[] = []
   for (const { path, from, to } of removals) {
-    const source = await disk.open(path, 'read')
-    try {
-      const copy = join(folder, `${number}-${basename(directory)}-${basename(path)}`)
-      const file = await disk.open(copy, 'create')
-      try {
-        await file.write(await readBytes(source, from, Math.min(to, await source.size())), 0)
-        await file.sync(label)
-      } finally {
-        await file.close()
-      }
-      copies.push(copy)
-    } finally {
-      await source.close()
-    }
+    const bytes = await withFile(disk, path, 'read', async (source) =>
+      readBytes(source, from, Math.min(to, await source.size())),
+    )
+    const copy = join(folder, `${number}-${basename(directory)}-${basename(path)}`)
+    await withFile(disk, copy, 'create', async (file) => {
+      await file.write(bytes, 0)
+      await file.sync(label)
+    })
+    copies.push(copy)
   }
   await disk.syncDirectory(folder, label)
   return copies
@@ -63,28 +58,23 @@ export async function mend(files: PartitionFiles, findings: Findings, report: Re
   await disk.syncDirectory(directory, 'recovered names')
 
   if (lastBatch !== undefined) {
-    const file = await disk.open(lastBatch.path, 'write')
-    try {
+    await withFile(disk, lastBatch.path, 'write', async (file) => {
       // Written again: after a failed fsync the system may take a page for clean that it never wrote.
       await file.write(await readBytes(file, lastBatch.from, lastBatch.to), lastBatch.from)
       await file.sync('recovered batch')
-    } finally {
-      await file.close()
-    }
+    })
   }
   if (tornEnd === tip.position) return
-  const file = await disk.open(path, 'write')
-  try {
-    const [copy] = files.isCopy
-      ? []
-      : await copyAside(files, 'torn', [{ path, from: tip.position, to: tornEnd }])
-    // The next batch in this file makes the zeros durable together with itself.
-    const bytes = tornEnd - tip.position
+  const [copy] = files.isCopy
+    ? []
+    : await copyAside(files, 'torn', [{ path, from: tip.position, to: tornEnd }])
+  const bytes = tornEnd - tip.position
+  await withFile(disk, path, 'write', async (file) => {
     await file.write(Buffer.alloc(bytes), tip.position)
-    if (copy !== undefined) report(tornReport(path, tip.position, bytes, copy))
-  } finally {
-    await file.close()
-  }
+    // A later batch makes its own bytes durable, and not the zeros behind it.
+    await file.sync('recovered batch')
+  })
+  if (copy !== undefined) report(tornReport(path, tip.position, bytes, copy))
 }
 
 function tornReport(path: string, byte: number, bytes: number, copy: string): Report {

@@ -1,4 +1,5 @@
 import { retryError } from '../../failure.ts'
+import { reasonText } from '../../file-failure.ts'
 import type { DiskFile } from './disk.ts'
 
 const bytesMin = 64 * 1024
@@ -21,19 +22,13 @@ export class Window {
     this.#path = path
   }
 
-  /**
-   * Returns the index in `bytes` of a position of the file, if this many bytes from it on are in memory; else
-   * -1.
-   */
+  /** Returns the index in `bytes` of a position, if this many bytes from it on are in memory; else -1. */
   indexOf(position: number, length: number): number {
     const index = position - this.#start
     return index >= 0 && index + length <= this.bytes.length ? index : -1
   }
 
-  /**
-   * Moves to a position, with at least this many bytes if the file has them before `limit`.
-   * @throws HenceError `log-read-failed` (retry)
-   */
+  /** Moves to a position, with at least this many bytes if the file has them before `limit`. */
   async load(position: number, length: number, limit: number): Promise<void> {
     const wanted = Math.max(0, Math.min(Math.max(length, this.#pieceBytes), limit - position))
     const piece = Buffer.allocUnsafeSlow(wanted)
@@ -53,7 +48,7 @@ export class Window {
 export const readFailed = (path: string, cause: unknown) =>
   retryError(
     'log-read-failed',
-    `The log could not read ${path}: ${(cause as Error).message}. ` +
+    `The log could not read ${path}: ${reasonText(cause)} ` +
       'Retry; if it fails again, check the disk and the permissions.',
     { cause },
   )

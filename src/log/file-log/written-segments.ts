@@ -1,10 +1,10 @@
 import { ActiveSegment } from './active-segment.ts'
-import { type BatchHeader, flagSeal, headerBytes, isContinued } from './batch.ts'
+import { type BatchHeader, headerBytes, isContinued } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import type { Findings } from './inspection.ts'
 import { adoptSpare, growSegment, makeSpare, type PartitionFiles } from './partition-files.ts'
 import type { Segment } from './segment.ts'
-import { continuedIn, type Tip } from './tip.ts'
+import { continuedIn, type Tip, tipAfter } from './tip.ts'
 
 interface WrittenSegmentsOptions {
   readonly files: PartitionFiles
@@ -69,17 +69,13 @@ export class WrittenSegments {
     return index
   }
 
-  /** Returns the position up to which a segment has been written. */
   limitOf(segment: Segment): number {
     const { number, size } = this.#last
     if (segment.number === number && segment.size === size) return this.#tip.position
     return outgrown.get(segment) ?? segment.size
   }
 
-  /**
-   * Writes a batch after the last one.
-   * @param nextBytes the size of the segment in which the partition continues, if the batch says so
-   */
+  /** Writes a batch after the last one; `nextBytes` is the size of the segment that it continues in. */
   async add(
     batch: Buffer,
     header: BatchHeader,
@@ -87,24 +83,14 @@ export class WrittenSegments {
     label: string,
     nextBytes = this.#options.segmentBytes,
   ): Promise<void> {
-    const { count, flags, time, epoch, decided } = header
+    const { epoch } = header
     const continued = isContinued(header)
     if (this.#files.isCopy && !continued && !this.roomFor(batch.length)) await this.#grow(batch.length)
     const { position, offset } = this.#tip
     const next = continued ? await this.#makeNext(nextBytes) : undefined
     await this.#active!.write(batch, epoch, label)
     this.indexOf(this.#last).add(offset, position)
-    const tip = {
-      position: position + batch.length,
-      offset: offset + count,
-      epoch,
-      time,
-      decided,
-      hash,
-      lastPosition: position,
-      sealed: (flags & flagSeal) !== 0,
-      continued,
-    }
+    const tip = tipAfter(header, hash, position, batch.length)
     // Both at once, so that no reader finds a segment that continues in none.
     if (next !== undefined) this.#list = [...this.#list, next]
     this.#tip = next === undefined ? tip : continuedIn(tip)
@@ -137,10 +123,7 @@ export class WrittenSegments {
     await active?.close()
   }
 
-  /**
-   * Makes the next segment. It gets its name before the seal says that it exists, so a missing segment is
-   * always noticed.
-   */
+  /** Makes the next segment. It has its name before the seal says so: a missing segment is always noticed. */
   async #makeNext(wanted: number): Promise<Segment> {
     let size = await this.#spare?.catch(() => undefined)
     this.#spare = undefined
