@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { appendFile, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -10,6 +10,7 @@ import type { Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 import type { Report } from '../report.ts'
 import { Auditor } from './auditor.ts'
+import { checkConsistency } from './consistency.ts'
 import { isSignedBy, parseHead, type SignedHead, signHead } from './head.ts'
 import { readHeads } from './head-file.ts'
 import { isConsistent } from './proof.ts'
@@ -204,6 +205,35 @@ test('damaged hashes are derived again from the log', async (t) => {
   await third.close()
 })
 
+test('a damaged hash blames no log, proves nothing and is signed by nobody', async (t) => {
+  const count = 400
+  for (const how of ['before an opening', 'under an auditor'] as const) {
+    for (const hash of [0, 13, 2 * count - 40]) {
+      const folder = await folderFor(t)
+      const log = memoryLog()
+      let auditor = await opened(log, folder)
+      await append(log, 0, ...Array.from({ length: count }, (_, i) => `${i}`))
+      const head = await auditor.newest()
+      const reports: Report[] = []
+      if (how === 'before an opening') await auditor.close()
+      const path = join(folder, 'tree/p0000')
+      const bytes = await readFile(path)
+      bytes[32 * hash + 5]! ^= 1
+      await writeFile(path, bytes)
+      if (how === 'before an opening') auditor = await opened(log, folder, reports)
+      await append(log, 0, 'more')
+      for (const i of [0, 1, 6, 7, 8, count - 20, count])
+        checkReceipt(auditor.publicKey, await auditor.receipt(0, i))
+      checkConsistency(auditor.publicKey, head, await auditor.consistency([count]))
+      await auditor.close()
+      assert.deepEqual(
+        reports.filter(({ level }) => level === 'alarm'),
+        [],
+      )
+    }
+  }
+})
+
 test('a line that is no head is refused', () => {
   const { privateKey } = generateKeyPairSync('ed25519')
   const head = signHead(privateKey, { logId: '0'.repeat(32), time: 1, partitions: [] })
@@ -236,9 +266,10 @@ test('an older log that was put back gets no heads on another branch', async (t)
     await append(older, 0, ...later)
     await assert.rejects(after.receipt(0, 3), withCode('head-mismatch'))
     await after.close()
+    const alarms = reports.filter(({ level }) => level === 'alarm')
     assert.deepEqual(
-      reports.map(({ level, code }) => [level, code]),
-      [['alarm', 'head-mismatch']],
+      alarms.map(({ code }) => code),
+      ['head-mismatch'],
     )
     assert.deepEqual(await headsOf(folder), [signed])
   }
@@ -262,7 +293,10 @@ test('without its key nothing is signed, until a new one is asked for; the old p
   await writeFile(join(folder, 'key.pem'), other.export({ type: 'pkcs8', format: 'pem' }))
   await assert.rejects(opened(log, folder), withCode('signing-key-mismatch'))
   await writeFile(join(folder, 'key.pem'), 'no key')
-  await assert.rejects(opened(log, folder), withCode('signing-key-unusable'))
+  await assert.rejects(opened(log, folder), {
+    code: 'signing-key-unusable',
+    message: /cannot be used: it is not an Ed25519 key in PEM\. Put it back/,
+  })
   assert.equal(await readFile(join(folder, 'public-key.pem'), 'utf8'), publicKey)
 
   await rm(join(folder, 'key.pem'))
@@ -287,6 +321,61 @@ test('without its key nothing is signed, until a new one is asked for; the old p
   await rm(join(folder, 'public-key.pem'))
   await (await opened(log, folder)).close()
   assert.equal(await readFile(join(folder, 'public-key.pem'), 'utf8'), publicKey)
+})
+
+test('a folder that is gone as a whole is no first start', async (t) => {
+  const folder = await folderFor(t)
+  const log = memoryLog()
+  await append(log, 0, 'a')
+  await (await opened(log, folder)).close()
+  const publicKey = await readFile(join(folder, 'public-key.pem'), 'utf8')
+  const heads = await headsOf(folder)
+  await rm(folder, { recursive: true })
+  for (const _ of ['first', 'again'])
+    await assert.rejects(opened(log, folder), withCode('signing-key-missing'))
+  const options = { log, folder, clock: systemClock, report: () => {}, newKey: true }
+  await (await Auditor.open(options)).close()
+  // Heads that others keep can still be checked.
+  const keys = await publicKeysIn(folder)
+  assert.equal(keys.length, 2)
+  assert.ok(keys.some((key) => isSignedBy(key, heads[0]!)))
+  assert.notEqual(await readFile(join(folder, 'public-key.pem'), 'utf8'), publicKey)
+  // Now the new key is vouched for.
+  await rm(folder, { recursive: true })
+  await assert.rejects(opened(log, folder), withCode('signing-key-missing'))
+})
+
+test('a directory from before that copy of the key gets it at its next start', async (t) => {
+  const folder = await folderFor(t)
+  const signer = join(folder, '../signer.pem')
+  await (await opened(memoryLog(), folder)).close()
+  const pem = await readFile(signer, 'utf8')
+  assert.equal(pem, await readFile(join(folder, 'public-key.pem'), 'utf8'))
+  await rm(signer)
+  await (await opened(memoryLog(), folder)).close()
+  assert.equal(await readFile(signer, 'utf8'), pem)
+  await writeFile(signer, pem.slice(10))
+  const named = (error: HenceError) =>
+    error.code === 'signing-key-unusable' && error.message.includes('signer.pem')
+  await assert.rejects(opened(memoryLog(), folder), named)
+  // It is not the key, and no other key is to be made.
+  await rm(signer)
+  await mkdir(signer)
+  const asFile = (error: HenceError) => error.code === 'file-unusable' && error.message.includes(signer)
+  await assert.rejects(opened(memoryLog(), folder), asFile)
+})
+
+test('a damaged public key is named, and made again once it is removed', async (t) => {
+  const folder = await folderFor(t)
+  const path = join(folder, 'public-key.pem')
+  await (await opened(memoryLog(), folder)).close()
+  const pem = await readFile(path, 'utf8')
+  await writeFile(path, pem.replace('K', 'k'))
+  const named = (error: HenceError) => error.code === 'signing-key-unusable' && error.message.startsWith(path)
+  await assert.rejects(opened(memoryLog(), folder), named)
+  await rm(path)
+  await (await opened(memoryLog(), folder)).close()
+  assert.equal(await readFile(path, 'utf8'), pem)
 })
 
 test('heads that are gone, cut or emptied are reported once, and signing goes on after the newest', async (t) => {
@@ -322,3 +411,26 @@ test('heads that are gone, cut or emptied are reported once, and signing goes on
     assert.deepEqual(reports, [])
   }
 })
+
+for (const [harm, hurt] of Object.entries({
+  removed: (folder: string) => rm(folder, { recursive: true }),
+  emptied: (folder: string) => truncate(join(folder, 'heads.ndjson')),
+}))
+  test(`heads that are ${harm} under an auditor end the signing, with an alarm`, async (t) => {
+    const folder = await folderFor(t)
+    const log = memoryLog()
+    const reports: Report[] = []
+    const auditor = await opened(log, folder, reports)
+    await append(log, 0, 'a')
+    await auditor.receipt(0, 0)
+    await hurt(folder)
+    await append(log, 0, 'b')
+    const held = (error: HenceError) =>
+      error.code === 'audit-failed' && /heads.ndjson was rem/.test(error.message)
+    await assert.rejects(auditor.receipt(0, 1), held)
+    await auditor.close()
+    assert.deepEqual(
+      reports.map(({ level, code }) => [level, code]),
+      [['alarm', 'audit-failed']],
+    )
+  })

@@ -3,18 +3,20 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Clock, setAlarm } from '../clock.ts'
-import { changeError, HenceError, operatorError, retryError } from '../failure.ts'
+import { changeError, HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
+import { everyPartition } from '../log/partitions.ts'
 import type { Reporter } from '../report.ts'
-import { type Consistency, checkSizes, makeConsistency } from './consistency.ts'
-import { HashFile } from './hash-file.ts'
-import { type SignedHead, signHead, type TreeHead } from './head.ts'
-import { hasHeads, KeptHeads } from './head-file.ts'
+import { type Consistency, checkSizes, follows, makeConsistency } from './consistency.ts'
+import { failed, heldUp, isOfDisk, mismatch, otherLog } from './errors.ts'
+import { type HashFile, openHashFile } from './hash-file.ts'
+import { type PartitionHead, type SignedHead, signHead, type TreeHead } from './head.ts'
+import { hasHeads, type KeptHeads, openHeads } from './head-file.ts'
 import { isConsistent } from './proof.ts'
 import { type Publish, Publisher } from './publisher.ts'
-import { checkReceipt, makeReceipt, type Receipt } from './receipt.ts'
+import { checkReceipt, type Receipt } from './receipt.ts'
 import { type Rehearsed, signRehearsal } from './rehearsed.ts'
-import { halvesIn, newSigningKey, openSigningKey } from './signing-key.ts'
+import { halvesIn, keepSigningKey, newSigningKey, readSigningKey } from './signing-key.ts'
 import { hashesOf, hashMemory, leafHash, Tree } from './tree.ts'
 
 export interface AuditorOptions {
@@ -37,12 +39,9 @@ const recordsPerTurn = 256
 const unsavedMax = 16 * 1024
 /** The last records of a partition that are compared with its tree before anything is signed. */
 const comparedMax = 256
-/** The longest time between two rounds while they fail. */
 const failedEveryMsMax = 60_000
-/** The partitions proven in one turn of the event loop at most. */
 const partitionsPerTurn = 8
 
-/** The tree of a partition, and the file of its hashes. */
 interface PartitionTree {
   readonly tree: Tree
   readonly hashes: HashFile | undefined
@@ -52,22 +51,22 @@ interface PartitionTree {
  * Follows the log and signs tree heads over it. It is not on the path of a request: if it is slow, heads come
  * later, and nothing else waits.
  *
- *   audit/key.pem, public-key.pem   made once
- *   audit/heads.ndjson              every signed head; see `KeptHeads`
+ *   audit/key.pem, public-key.pem   made once; the public key is in signer.pem beside the folder too
+ *   audit/heads.ndjson              every signed head; see `openHeads`
  *   audit/tree/p0000 …              derived from the log again if they are missing or do not match the last head
  */
 export class Auditor {
   readonly #options: AuditorOptions
   readonly #key: KeyObject
-  /** Checks heads and receipts. */
   readonly publicKey: KeyObject
   readonly #heads: KeptHeads | undefined
-  readonly #trees: readonly PartitionTree[]
+  readonly #trees: PartitionTree[]
   readonly #publishers: readonly Publisher[]
   #last: SignedHead | undefined
   /** By partition whose tree is being derived again: the size and root that it must pass through. */
-  readonly #expected: Map<number, TreeHead['partitions'][number]>
-  /** Whether the log was compared with the last head. */
+  readonly #expected: Map<number, PartitionHead>
+  /** The partitions whose kept hashes were found wrong: the next round derives them again. */
+  readonly #damaged = new Set<number>()
   #isCompared = false
   /** The failed rounds since the last that succeeded, and the last error that was reported. */
   #failures = 0
@@ -78,13 +77,9 @@ export class Auditor {
   #stopped: HenceError | undefined
   #closed = false
 
-  /**
-   * @throws HenceError `signing-key-unusable`, `signing-key-missing`, `signing-key-mismatch`, `audit-failed`
-   *   (operator), `head-invalid` (change)
-   */
   static async open(options: AuditorOptions): Promise<Auditor> {
     const { folder, log } = options
-    const all = Array.from({ length: log.partitions }, (_, partition) => partition)
+    const all = everyPartition(log)
     if (folder === undefined) {
       const trees = all.map(() => ({ tree: new Tree(hashMemory()), hashes: undefined }))
       return new Auditor(options, newSigningKey(), undefined, trees, new Map())
@@ -92,25 +87,25 @@ export class Auditor {
     let heads: KeptHeads | undefined
     const trees: PartitionTree[] = []
     try {
-      await mkdir(join(folder, 'tree'), { recursive: true, mode: 0o700 })
       const before = await halvesIn(folder)
-      const hadHeads = await hasHeads(folder)
+      const found = await readSigningKey(folder, await hasHeads(folder), options.newKey)
+      await mkdir(join(folder, 'tree'), { recursive: true, mode: 0o700 })
       // The file of heads is made before the key, so that a key without one shows a loss.
-      heads = await KeptHeads.open(folder, before.own || before.public, (message) =>
+      heads = await openHeads(folder, before.own || before.public || before.signer, (message) =>
         options.report({ level: 'alarm', code: 'heads-lost', message }),
       )
-      const key = await openSigningKey(folder, hadHeads, options.newKey)
-      const expected = new Map<number, TreeHead['partitions'][number]>()
+      const key = await keepSigningKey(folder, found)
+      const expected = new Map<number, PartitionHead>()
       for (const partition of all) {
-        const path = join(folder, 'tree', `p${String(partition).padStart(4, '0')}`)
+        const path = treePath(folder, partition)
         const signed = heads.last?.partitions[partition] ?? { size: 0, root: '' }
-        let opened = await openTree(path, signed.size)
-        if (signed.size > 0 && opened?.tree.root().toString('hex') !== signed.root) {
-          await opened?.hashes.close()
-          opened = await openTree(path, 0)
+        const kept = await openTree(path, signed.size)
+        if (kept) trees[partition] = kept
+        if (signed.size > 0 && kept?.tree.root().toString('hex') !== signed.root) {
+          await kept?.hashes.close()
+          trees[partition] = (await openTree(path, 0))!
           expected.set(partition, signed)
         }
-        trees.push(opened!)
       }
       return new Auditor(options, key, heads, trees, expected)
     } catch (error) {
@@ -124,8 +119,8 @@ export class Auditor {
     options: AuditorOptions,
     key: KeyObject,
     heads: KeptHeads | undefined,
-    trees: readonly PartitionTree[],
-    expected: Map<number, TreeHead['partitions'][number]>,
+    trees: PartitionTree[],
+    expected: Map<number, PartitionHead>,
   ) {
     this.#options = options
     this.#key = key
@@ -162,56 +157,46 @@ export class Auditor {
     )
   }
 
-  /**
-   * Proves that the log has only grown between a head of these sizes, by partition, and the newest head.
-   * @throws HenceError `head-sizes-invalid`, `head-not-found` (change); `log-shorter-than-head`,
-   *   `head-mismatch`, `audit-failed` (operator)
-   */
+  /** Proves that the log has only grown between a head of these sizes, by partition, and the newest head. */
   async consistency(from: readonly number[]): Promise<Consistency> {
     const head = await this.newest()
     checkSizes(from, head)
     const paths: Buffer[][] = []
     for (const [partition, { size, root }] of head.partitions.entries()) {
-      const { tree } = this.#trees[partition]!
-      // A tree that is being derived again is behind its head.
-      while (tree.size < size) await this.#covered()
-      const before = from[partition]!
-      const path = tree.consistency(before, size)
-      // As with a receipt, damage to the kept hashes must show now.
-      const earlier = { size: before, root: tree.root(before) }
-      if (!isConsistent(earlier, { size, root: Buffer.from(root, 'hex') }, path))
-        throw failed(new Error(`The kept hashes of partition ${partition} have changed.`))
+      const later = { size, root: Buffer.from(root, 'hex') }
+      const path = await this.#proven(partition, size, (tree) => {
+        const earlier = { size: from[partition]!, root: tree.root(from[partition]!) }
+        const path = tree.consistency(earlier.size, size)
+        if (isConsistent(earlier, later, path)) return path
+        throw new Error(`The kept hashes of partition ${partition} have changed.`)
+      })
       paths.push(path)
       if (paths.length % partitionsPerTurn === 0) await turn()
     }
     return makeConsistency(from, paths, head)
   }
 
-  /**
-   * Returns a receipt for a record; waits for a head that covers it.
-   * @throws HenceError `head-mismatch`, `audit-failed` (operator), and what reading the log throws
-   */
+  /** Returns a receipt for a record; waits for a head that covers it. */
   async receipt(partition: number, offset: number): Promise<Receipt> {
-    const { tree } = this.#trees[partition]!
     const signed = () => this.#last?.partitions[partition]?.size ?? 0
-    // The present round may have passed this partition, and a tree that is being derived again is behind its
-    // head.
-    while (signed() <= offset || tree.size < signed()) await this.#covered()
+    while (signed() <= offset) await this.#covered()
     const head = this.#last!
-    const path = tree.inclusion(offset, signed())
     for await (const batch of this.#options.log.read(partition, offset)) {
-      const receipt = makeReceipt({ partition, offset }, batch.records[offset - batch.offset]!, path, head)
-      // The receipt may be needed in years; damage to the kept hashes must show now.
-      checkReceipt(this.publicKey, receipt)
-      return receipt
+      const record = batch.records[offset - batch.offset]!.toString('base64')
+      return this.#proven(partition, signed(), (tree) => {
+        const path = tree
+          .inclusion(offset, head.partitions[partition]!.size)
+          .map((hash) => hash.toString('hex'))
+        const format = { format: 'hence-receipt', version: 1 } as const
+        const receipt: Receipt = { ...format, partition, offset, record, path, head }
+        checkReceipt(this.publicKey, receipt)
+        return receipt
+      })
     }
     throw failed(new Error(`The log has no record ${offset} in partition ${partition}.`))
   }
 
-  /**
-   * Signs what a rehearsal found equal, with a head that covers it.
-   * @throws HenceError `head-mismatch`, `audit-failed` (operator)
-   */
+  /** Signs what a rehearsal found equal, with a head that covers it. */
   async attest(rehearsed: Rehearsed): Promise<string> {
     const isBehind = ({ partitions }: TreeHead) =>
       rehearsed.positions.some((position, i) => position > partitions[i]!.size)
@@ -233,6 +218,24 @@ export class Auditor {
     await Promise.all(this.#publishers.map((publisher) => publisher.close()))
     await this.#heads?.close()
     for (const { hashes } of this.#trees) await hashes?.close()
+  }
+
+  /**
+   * Returns a proof once a tree has a size. It may be needed in years, so damage to the kept hashes must show
+   * now: they are derived again, and then prove it.
+   * @param prove checks the proof
+   */
+  async #proven<Proof>(partition: number, size: number, prove: (tree: Tree) => Proof): Promise<Proof> {
+    for (let isAgain = false; ; isAgain = true) {
+      // A tree that is derived again is behind its head.
+      while (this.#damaged.has(partition) || this.#trees[partition]!.tree.size < size) await this.#covered()
+      try {
+        return prove(this.#trees[partition]!.tree)
+      } catch (error) {
+        if (isAgain) throw failed(error)
+        this.#damaged.add(partition)
+      }
+    }
   }
 
   async #covered(): Promise<void> {
@@ -270,28 +273,34 @@ export class Auditor {
   /** Advances every tree to the present end of its partition, and signs a head if there is something new. */
   async #follow(): Promise<void> {
     if (!this.#isCompared) await this.#compareWithLast()
+    for (const partition of this.#damaged) await this.#deriveAgain(partition)
     for (const [partition, tree] of this.#trees.entries()) {
       const end = await this.#options.log.end(partition)
       await this.#grow(partition, tree, end)
       const expected = this.#expected.get(partition)
       if (expected !== undefined) throw mismatch(partition, expected.size, `it has only ${end} records now`)
     }
-    const isNew = this.#trees.some(({ tree }, i) => tree.size > (this.#last?.partitions[i]?.size ?? 0))
-    if (!isNew) return
+    const signed = (partition: number) => this.#last?.partitions[partition] ?? { size: 0, root: '' }
+    const grown = this.#trees.flatMap(({ tree }, i) => (tree.size > signed(i).size ? i : []))
+    if (grown.length === 0) return
+    for (const i of grown) if (!follows(this.#trees[i]!.tree, signed(i))) this.#damaged.add(i)
+    // Nothing is signed by hashes that are wrong.
+    if (this.#damaged.size > 0) return
     const head = signHead(this.#key, {
       logId: this.#options.log.id,
       time: this.#options.clock.now(),
-      partitions: this.#trees.map(({ tree }) => ({ size: tree.size, root: tree.root().toString('hex') })),
+      partitions: this.#trees.map(({ tree }, i) =>
+        this.#last?.partitions[i]?.size === tree.size
+          ? signed(i)
+          : { size: tree.size, root: tree.root().toString('hex') },
+      ),
     })
     await this.#heads?.add(head)
     this.#last = head
     this.#publish(head)
   }
 
-  /**
-   * An older log that was put back, or that of another directory, may not get heads beside those that others
-   * hold.
-   */
+  /** An older log that was put back, or another's, may not get heads beside those that others hold. */
   async #compareWithLast(): Promise<void> {
     const { log } = this.#options
     if (this.#last !== undefined && this.#last.logId !== log.id) throw otherLog(this.#last.logId, log.id)
@@ -310,10 +319,26 @@ export class Auditor {
     for await (const { offset, records } of this.#options.log.read(partition, at)) {
       for (; at < Math.min(size, offset + records.length); at++) {
         if (tree.leaf(at).equals(leafHash(records[at - offset]!))) continue
-        throw mismatch(partition, size, 'its records have changed')
+        // The tree or the log is wrong: all records together are compared with the head.
+        this.#damaged.add(partition)
+        return
       }
       if (at === size) return
     }
+  }
+
+  async #deriveAgain(partition: number): Promise<void> {
+    const { folder, report } = this.#options
+    if (folder !== undefined) {
+      const path = treePath(folder, partition)
+      const opened = await openTree(path, 0)
+      await this.#trees[partition]!.hashes?.close()
+      this.#trees[partition] = opened!
+      this.#expected.set(partition, this.#last!.partitions[partition]!)
+      const message = `The hashes in ${path} do not fit the log: they are derived again from it.`
+      report({ level: 'warning', code: 'state-unreadable', message })
+    }
+    this.#damaged.delete(partition)
   }
 
   #publish(head: SignedHead): void {
@@ -363,41 +388,11 @@ export class Auditor {
   }
 }
 
+const treePath = (folder: string, partition: number) =>
+  join(folder, 'tree', `p${String(partition).padStart(4, '0')}`)
+
 /** Opens the kept tree of a partition with this many records; undefined if fewer hashes are kept. */
 async function openTree(path: string, size: number): Promise<{ tree: Tree; hashes: HashFile } | undefined> {
-  const hashes = await HashFile.open(path, hashesOf(size))
+  const hashes = await openHashFile(path, hashesOf(size))
   return hashes && { tree: new Tree(hashes, size), hashes }
 }
-
-const mismatch = (partition: number, size: number, what: string) =>
-  operatorError(
-    'head-mismatch',
-    `The last signed tree head covers ${size} records of partition ${partition}, but ${what}. ` +
-      'The log was changed after it was signed. No more heads are signed; `hence verify` shows where it differs.',
-  )
-
-const otherLog = (signed: string, found: string) =>
-  operatorError(
-    'head-mismatch',
-    `The last signed tree head is of log ${signed}, and this is log ${found}. No more heads are signed. ` +
-      'Put back the folder `audit` that belongs to this log, or start without it.',
-  )
-
-/** Whether a file could not be written or read this time; the bytes before are as they were. */
-const isOfDisk = (error: unknown): boolean => error instanceof Error && 'syscall' in error
-
-const heldUp = (cause: unknown) =>
-  retryError(
-    'audit-held-up',
-    `Tree heads cannot be stored: ${(cause as Error).message}. It is tried again, at least every minute. ` +
-      'Requests are still taken; receipts wait. Make room on the disk, or remove the cause.',
-    { cause },
-  )
-
-const failed = (cause: unknown) =>
-  operatorError(
-    'audit-failed',
-    `Tree heads are no longer signed: ${(cause as Error).message} Requests are still taken. ` +
-      'Remove the cause and start the engine again.',
-    { cause },
-  )

@@ -1,7 +1,8 @@
 import type { KeyObject } from 'node:crypto'
 import { changeError, operatorError } from '../failure.ts'
-import { isSignedBy, parseHead, type SignedHead } from './head.ts'
+import { isSignedBy, type PartitionHead, parseHead, type SignedHead } from './head.ts'
 import { isConsistent } from './proof.ts'
+import type { Tree } from './tree.ts'
 
 /** Proves, to the holder of an earlier head, that the log has only grown since: no earlier record was changed. */
 export interface Consistency {
@@ -119,7 +120,6 @@ const notConsistent = (what: string) =>
       'more; if it stays so, the log was rewritten, or put back to an earlier time, after the earlier head was signed.',
   )
 
-/** @throws HenceError `head-sizes-invalid` (change), `log-shorter-than-head` (operator) */
 export function checkSizes(from: readonly number[], { partitions }: SignedHead): void {
   if (from.length !== partitions.length || !from.every((size) => Number.isSafeInteger(size) && size >= 0)) {
     throw changeError(
@@ -136,4 +136,15 @@ export function checkSizes(from: readonly number[], { partitions }: SignedHead):
       `and the head in question ${from[partition]}: the log was put back to an earlier time, or the head ` +
       'is not of this log.',
   )
+}
+
+/** Whether a tree has grown out of what a head says of it. */
+export function follows(tree: Tree, { size, root }: PartitionHead): boolean {
+  if (size === 0) return true
+  try {
+    const later = { size: tree.size, root: tree.root() }
+    return isConsistent({ size, root: Buffer.from(root, 'hex') }, later, tree.consistency(size, tree.size))
+  } catch {
+    return false
+  }
 }

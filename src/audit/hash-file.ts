@@ -1,74 +1,63 @@
 import { readSync } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
-import type { Hash, HashList } from './tree.ts'
+import { open } from 'node:fs/promises'
+import type { Hash } from './tree.ts'
 
 const hashBytes = 32
 
-/**
- * Hashes in a file, one after the other, 32 bytes each. A pushed hash stays in memory until `save`. The file
- * can be derived again from the log, so it has no checksum: comparing the root of its tree with a signed head
- * shows whether it is whole.
- */
-export class HashFile implements HashList {
-  readonly #file: FileHandle
-  #saved: number
-  #pending: Hash[] = []
-  /** Whether a write has failed, so that part of it may be in the file. */
-  #isTorn = false
+export type HashFile = NonNullable<Awaited<ReturnType<typeof openHashFile>>>
 
-  /** Opens or makes a file and truncates it to its first `length` hashes; undefined if it holds fewer. */
-  static async open(path: string, length: number): Promise<HashFile | undefined> {
-    const file = await open(path, 'a+', 0o600)
+/**
+ * Opens or makes a file of hashes, one after the other, 32 bytes each, and truncates it to its first `length`
+ * hashes. A pushed hash stays in memory until `save`. The file can be derived again from the log, so it has
+ * no checksum: comparing the root of its tree with a signed head shows whether it is whole.
+ * @returns undefined if it holds fewer
+ */
+export async function openHashFile(path: string, length: number) {
+  const file = await open(path, 'a+', 0o600)
+  try {
     const { size } = await file.stat()
     if (size < length * hashBytes) {
       await file.close()
       return undefined
     }
     await file.truncate(length * hashBytes)
-    return new HashFile(file, length)
+  } catch (error) {
+    await file.close()
+    throw error
   }
-
-  private constructor(file: FileHandle, length: number) {
-    this.#file = file
-    this.#saved = length
-  }
-
-  get length(): number {
-    return this.#saved + this.#pending.length
-  }
-
-  get unsaved(): number {
-    return this.#pending.length
-  }
-
-  at(index: number): Hash {
-    if (index >= this.#saved) return this.#pending[index - this.#saved]!
-    const hash = Buffer.allocUnsafe(hashBytes)
-    // A proof takes a few dozen of these, from pages that the system has in memory.
-    if (readSync(this.#file.fd, hash, 0, hashBytes, index * hashBytes) < hashBytes) {
-      throw new Error(`The file of hashes ends before hash ${index}.`)
-    }
-    return hash
-  }
-
-  push(hash: Hash): void {
-    this.#pending.push(hash)
-  }
-
-  /** Makes the pushed hashes durable. It can be called again after it has failed. */
-  async save(): Promise<void> {
-    const pending = this.#pending
-    if (pending.length === 0) return
-    if (this.#isTorn) await this.#file.truncate(this.#saved * hashBytes)
-    this.#isTorn = true
-    await this.#file.appendFile(Buffer.concat(pending))
-    await this.#file.datasync()
-    this.#isTorn = false
-    this.#saved += pending.length
-    this.#pending = this.#pending.slice(pending.length)
-  }
-
-  async close(): Promise<void> {
-    await this.#file.close()
+  let saved = length
+  let pending: Hash[] = []
+  /** Whether a write has failed, so that part of it may be in the file. */
+  let isTorn = false
+  return {
+    get length() {
+      return saved + pending.length
+    },
+    get unsaved() {
+      return pending.length
+    },
+    at(index: number): Hash {
+      if (index >= saved) return pending[index - saved]!
+      const hash = Buffer.allocUnsafe(hashBytes)
+      // A proof takes a few dozen of these, from pages that the system has in memory.
+      if (readSync(file.fd, hash, 0, hashBytes, index * hashBytes) < hashBytes) {
+        throw new Error(`The file of hashes ends before hash ${index}.`)
+      }
+      return hash
+    },
+    push: (hash: Hash) => void pending.push(hash),
+    /** Makes the pushed hashes durable. It can be called again after it has failed. */
+    async save(): Promise<void> {
+      const saving = pending
+      if (saving.length === 0) return
+      if (isTorn) await file.truncate(saved * hashBytes)
+      isTorn = true
+      await file.appendFile(Buffer.concat(saving))
+      await file.datasync()
+      isTorn = false
+      saved += saving.length
+      pending = pending.slice(saving.length)
+    },
+    close: () => file.close(),
   }
 }

@@ -1,14 +1,12 @@
 import type { KeyObject } from 'node:crypto'
 import { isSignedBy, type SignedHead } from './head.ts'
 
-/** The root that a signed head gives for the first records of a partition. */
 interface SignedRoot {
   readonly root: string
   readonly source: string
   readonly time: number
 }
 
-/** A head that the log contradicts. */
 interface HeadFlaw {
   readonly partition: number
   readonly message: string
@@ -25,16 +23,13 @@ export class HeadCheck {
   /** By partition: the size of the largest tree that fits. */
   readonly #fitting = new Map<number, number>()
   readonly #flaws = new Map<number, HeadFlaw>()
-  #count = 0
+  /** How many heads were taken. */
+  count = 0
 
   /** @param keys those that the signer has had, one after the other */
   constructor(logId: string, keys: readonly KeyObject[]) {
     this.#logId = logId
     this.#keys = keys
-  }
-
-  get count(): number {
-    return this.#count
   }
 
   /** Takes a head. Returns what is wrong with it, if anything. */
@@ -45,7 +40,7 @@ export class HeadCheck {
     }
     if (!this.#keys.some((key) => isSignedBy(key, head)))
       return `The head of ${when} in ${source} is not signed with the key.`
-    this.#count++
+    this.count++
     for (const [partition, { size, root }] of head.partitions.entries()) {
       const sizes = this.#signed.get(partition) ?? new Map<number, SignedRoot[]>()
       this.#signed.set(partition, sizes)
@@ -62,7 +57,6 @@ export class HeadCheck {
     return this.#signed.get(partition)?.has(size) ?? false
   }
 
-  /** Compares the root of the first records of a partition with the heads of that size. */
   compare(partition: number, size: number, root: string): void {
     const bad = this.#signed
       .get(partition)!

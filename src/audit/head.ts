@@ -52,10 +52,7 @@ function signedText({ logId, time, partitions }: TreeHead): string {
   return JSON.stringify({ format, version, logId, time, partitions: trees })
 }
 
-/**
- * Reads a head; does not check its signature.
- * @throws HenceError `head-invalid` (change)
- */
+/** Reads a head; does not check its signature. */
 export function parseHead(line: string): SignedHead {
   let head: Partial<SignedHead> & { readonly format?: unknown; readonly version?: unknown }
   try {
@@ -85,5 +82,5 @@ export function parseHead(line: string): SignedHead {
 const invalid = (what: string) =>
   changeError(
     'head-invalid',
-    `This is no signed tree head: ${what}. Give a line of audit/heads.ndjson, or of a published copy.`,
+    `This is not a signed tree head: ${what}. Give a line of audit/heads.ndjson, or of a published copy.`,
   )

@@ -27,7 +27,6 @@ export function rootOfInclusion(
   return last === 0 ? root : undefined
 }
 
-/** The size and root of a tree at some time. */
 interface TreeView {
   readonly size: number
   readonly root: Hash

@@ -1,7 +1,8 @@
-import { backgroundPause, type Clock, setAlarm } from '../clock.ts'
+import { backgroundPause, type Clock, orAborted, setAlarm } from '../clock.ts'
+import { unended } from '../failure.ts'
 import type { Reporter } from '../report.ts'
 import { headLine, type SignedHead } from './head.ts'
-import { HeadFile } from './head-file.ts'
+import { openHeadFile } from './head-file.ts'
 
 /**
  * Publishes a head to a third party; that party's copy is what binds the owner of the log. Called with one
@@ -18,7 +19,7 @@ export type Publish = (head: SignedHead, signal: AbortSignal) => void | Promise<
  */
 export function publishToFile(path: string): Publish {
   return async (head) => {
-    const file = await HeadFile.open(path, 0o644)
+    const file = await openHeadFile(path, 0o644)
     try {
       if (file.last === undefined || headLine(file.last) !== headLine(head)) await file.add(head)
     } finally {
@@ -102,16 +103,16 @@ export class Publisher {
       tooLong.abort(new Error(`it took longer than ${tryMs} ms`)),
     )
     const signal = AbortSignal.any([tooLong.signal, this.#ended.signal])
-    const aborted = new Promise((resolve) => signal.addEventListener('abort', resolve))
     const call = (async () => this.#options.publish(head, signal))()
     try {
-      await Promise.race([call, aborted])
+      await orAborted(call, signal)
       if (!signal.aborted) return
       this.#failed(signal.reason)
       // Waits even if the call ignores the signal: calls that nobody can end must not pile up.
-      const ended = this.#ended.signal
-      const end = new Promise((resolve) => ended.addEventListener('abort', resolve))
-      if (!ended.aborted) await Promise.race([call.catch(() => {}), end])
+      await orAborted(
+        call.catch(() => {}),
+        this.#ended.signal,
+      )
       throw signal.reason
     } finally {
       cancel()
@@ -126,7 +127,7 @@ export class Publisher {
       level: 'warning',
       code: 'heads-not-published',
       message:
-        `Tree heads are not published: ${message.replace(/\.$/, '')}. Hence tries again with the newest head, which vouches ` +
+        `Tree heads are not published: ${unended(message)}. Hence tries again with the newest head, which vouches ` +
         'for everything that those before it do.',
     })
   }

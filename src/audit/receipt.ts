@@ -16,22 +16,6 @@ export interface Receipt {
   readonly head: SignedHead
 }
 
-export function makeReceipt(
-  position: { readonly partition: number; readonly offset: number },
-  record: Buffer,
-  path: readonly Buffer[],
-  head: SignedHead,
-): Receipt {
-  return {
-    format: 'hence-receipt',
-    version: 1,
-    ...position,
-    record: record.toString('base64'),
-    path: path.map((hash) => hash.toString('hex')),
-    head,
-  }
-}
-
 /** The facts that a receipt proves. */
 export interface Proven {
   readonly logId: string

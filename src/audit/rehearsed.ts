@@ -10,6 +10,16 @@ export interface Rehearsed {
   readonly positions: readonly number[]
   /** One hash over everything that is derived; see the glossary. */
   readonly imprint: string
+  /** The views whose rows were folded again, and found equal. */
+  readonly views: readonly {
+    readonly name: string
+    /** The hash of its module. */
+    readonly version: string
+    /** By partition: up to where they were folded. */
+    readonly positions: readonly number[]
+    /** SHA-256 of the rows. */
+    readonly sha256: string
+  }[]
 }
 
 /** When a rehearsal ended, and a head that covers the records. */
@@ -21,15 +31,14 @@ interface SignedRehearsal extends Rehearsed {
 /**
  * A rehearsal, signed with the key of its log, one line of JSON:
  *
- *   {"format":"hence-rehearsal","version":1,"time":…,"generation":0,"code":"…","positions":[3],"imprint":"…",
- *   "head":{…},"signature":"…"}
+ *   {"format":"hence-rehearsal","version":1,"time":…,"code":"…","generation":0,"positions":[3],"imprint":"…",
+ *   "views":[…],"head":{…},"signature":"…"}
  *
  * The signature is that of a head: over the same line without its last member.
  */
 export function signRehearsal(key: KeyObject, rehearsal: SignedRehearsal): string {
-  const { time, generation, version: code, positions, imprint, head } = rehearsal
-  const is = { format: 'hence-rehearsal', version: 1, time, generation, code, positions, imprint, head }
-  const text = JSON.stringify(is)
+  const { time, version: code, ...rest } = rehearsal
+  const text = JSON.stringify({ format: 'hence-rehearsal', version: 1, time, code, ...rest })
   const signature = sign(null, Buffer.from(text), key).toString('base64')
   return `${text.slice(0, -1)},"signature":"${signature}"}`
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -61,6 +61,25 @@ test('it reads the log again and again, and remembers its last pass', async (t) 
   const again = await Scrubber.open({ ...options, restMs: 3_600_000 })
   assert.equal(again.passedAt, JSON.parse(await readFile(join(folder, 'scrub.json'), 'utf8')).passedAt)
   await again.close()
+})
+
+test('times that a wrong clock noted in the future count for nothing', async (t) => {
+  const { folder, log } = await logFor(t)
+  const clock = new HandClock()
+  const future = clock.now() + 30 * 86_400_000
+  await writeFile(join(folder, 'scrub.json'), `{"passedAt":${future}}`)
+  await writeFile(join(folder, 'rehearsal.json'), `{"format":"","time":${future},"head":{}}`)
+  const rehearsed = Promise.withResolvers<void>()
+  const rehearse = async () => {
+    rehearsed.resolve()
+    return undefined
+  }
+  const scrubber = await Scrubber.open({ log, folder, clock, report: unexpected, rehearse })
+  assert.deepEqual([scrubber.passedAt, scrubber.rehearsedAt], [undefined, undefined])
+  while (clock.next === Number.POSITIVE_INFINITY) await settle()
+  clock.pass(clock.next)
+  await rehearsed.promise
+  await scrubber.close()
 })
 
 test('damage in a record that nobody has read raises an alarm, and the pass does not count', async (t) => {

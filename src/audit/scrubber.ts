@@ -1,7 +1,8 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { backgroundPause, type Clock } from '../clock.ts'
+import { backgroundPause, type Clock, isWithin } from '../clock.ts'
 import { HenceError } from '../failure.ts'
+import { reasonText } from '../file-failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
 
@@ -34,14 +35,16 @@ export class Scrubber {
   readonly #options: Required<ScrubberOptions>
   readonly #stopping = new AbortController()
   readonly #done: Promise<void>
-  #passedAt: number | undefined
-  #rehearsedAt: number | undefined
+  /** When the last full pass without a finding ended, in milliseconds since 1970; undefined before the first. */
+  passedAt: number | undefined
+  /** When the last rehearsal that found no difference ended; otherwise like `passedAt`. */
+  rehearsedAt: number | undefined
 
   static async open(options: ScrubberOptions): Promise<Scrubber> {
-    const { folder = '' } = options
+    const { folder = '', clock } = options
     const timeIn = async (name: string, field: RegExp) => {
       const at = field.exec(await readFile(join(folder, name), 'utf8').catch(() => ''))?.[1]
-      return at === undefined ? undefined : Number(at)
+      return isWithin(clock, Number.POSITIVE_INFINITY, Number(at)) ? Number(at) : undefined
     }
     const passedAt = await timeIn(passName, /^\{"passedAt":(\d{1,16})\}$/)
     return new Scrubber(options, passedAt, await timeIn(rehearsalName, /^\{.*?"time":(\d{1,16}),/))
@@ -53,19 +56,9 @@ export class Scrubber {
     rehearsedAt: number | undefined,
   ) {
     this.#options = { bytesPerSecond: 4 * 1024 * 1024, restMs: 3_600_000, rehearse: undefined, ...options }
-    this.#passedAt = passedAt
-    this.#rehearsedAt = rehearsedAt
+    this.passedAt = passedAt
+    this.rehearsedAt = rehearsedAt
     this.#done = this.#run()
-  }
-
-  /** When the last full pass without a finding ended, in milliseconds since 1970; undefined before the first. */
-  get passedAt(): number | undefined {
-    return this.#passedAt
-  }
-
-  /** When the last rehearsal that found no difference ended; otherwise like `passedAt`. */
-  get rehearsedAt(): number | undefined {
-    return this.#rehearsedAt
   }
 
   async close(): Promise<void> {
@@ -76,7 +69,7 @@ export class Scrubber {
   async #run(): Promise<void> {
     const { clock, restMs, report } = this.#options
     const openedAt = clock.now()
-    let rest = this.#passedAt === undefined ? 0 : this.#passedAt + restMs - clock.now()
+    let rest = this.passedAt === undefined ? 0 : this.passedAt + restMs - clock.now()
     for (;;) {
       await this.#pause(Math.min(restMs, Math.max(0, rest)))
       if (this.#isStopping) return
@@ -84,8 +77,8 @@ export class Scrubber {
       try {
         await this.#pass()
         if (this.#isStopping) return
-        this.#passedAt = clock.now()
-        await this.#write(passName, JSON.stringify({ passedAt: this.#passedAt }))
+        this.passedAt = clock.now()
+        await this.#write(passName, JSON.stringify({ passedAt: this.passedAt }))
         await this.#rehearse(openedAt)
       } catch (error) {
         if (this.#isStopping) return
@@ -120,12 +113,12 @@ export class Scrubber {
 
   async #rehearse(openedAt: number): Promise<void> {
     const { clock, rehearse } = this.#options
-    if (rehearse === undefined || clock.now() - (this.#rehearsedAt ?? 0) < rehearsalEveryMs) return
+    if (rehearse === undefined || isWithin(clock, rehearsalEveryMs, this.rehearsedAt)) return
     await this.#pause(openedAt + rehearsalFirstMs - clock.now())
     const line = this.#isStopping ? undefined : await rehearse(this.#stopping.signal)
     if (line === undefined) return
     await this.#write(rehearsalName, line)
-    this.#rehearsedAt = clock.now()
+    this.rehearsedAt = clock.now()
   }
 
   async #write(name: string, text: string): Promise<void> {
@@ -149,5 +142,5 @@ const passName = 'scrub.json'
 export const rehearsalName = 'rehearsal.json'
 
 function failed(cause: unknown): { readonly code: string; readonly message: string } {
-  return { code: 'scrub-failed', message: `The log could not be read again: ${(cause as Error).message}` }
+  return { code: 'scrub-failed', message: `The log could not be read again: ${reasonText(cause)}` }
 }

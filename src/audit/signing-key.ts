@@ -1,7 +1,8 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, hash, type KeyObject } from 'node:crypto'
-import { readdir, readFile, rename } from 'node:fs/promises'
+import { readdir, readFile, rename, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { changeError, operatorError } from '../failure.ts'
+import { ifThere, reasonText } from '../file-failure.ts'
 import { realDisk, writeWhole } from '../log/file-log/disk.ts'
 
 /** The key that signs tree heads, in the folder `audit`. It is in no backup. */
@@ -10,81 +11,95 @@ const privateName = 'key.pem'
 export const publicKeyName = 'public-key.pem'
 const publicKeyNames = /^public-key(-[0-9a-f]{16})?\.pem$/
 
-/**
- * Reads the signing key of a folder, or makes it the first time. Only the owner may read its file.
- * @param hasHeads whether heads were signed before
- * @param isNew makes a new key where the old one is lost; everybody who checks needs its public half. That of
- *   the old one stays, under another name
- * @throws HenceError `signing-key-unusable`, `signing-key-missing`, `signing-key-mismatch` (operator)
- */
-export async function openSigningKey(folder: string, hasHeads: boolean, isNew = false): Promise<KeyObject> {
-  const path = join(folder, privateName)
-  const publicPath = join(folder, publicKeyName)
-  const found = await readSigningKey(folder, hasHeads, isNew)
-  const known = await read(publicPath)
-  if (found !== undefined) {
-    if (known === undefined) await writeNew(publicPath, publicPem(found))
-    return found
-  }
-  const key = newSigningKey()
-  if (known !== undefined) {
-    const print = hash('sha256', publicPem(readPublicKey(known))).slice(0, 16)
-    await rename(publicPath, join(folder, `public-key-${print}.pem`))
-  }
-  await writeNew(path, key.export({ type: 'pkcs8', format: 'pem' }) as string)
-  await writeNew(publicPath, publicPem(key))
-  return key
-}
+/** A copy of the public key beside the folder, by which a start notices that the folder itself is lost. */
+const signerIn = (folder: string) => join(dirname(folder), 'signer.pem')
 
 /**
- * Reads the signing key of a folder; undefined if a new one is to be made.
- * @throws HenceError as `openSigningKey`; `public-key-invalid` (change)
+ * Reads the signing key of a folder. Only the owner may read its file.
+ * @param hasHeads whether heads were signed before
+ * @param isNew allows a new key where the old one is lost
+ * @returns undefined if a new one is to be made
  */
 export async function readSigningKey(
   folder: string,
   hasHeads: boolean,
-  mayMiss = false,
+  isNew = false,
 ): Promise<KeyObject | undefined> {
   const path = join(folder, privateName)
-  const text = await read(path)
-  const known = await read(join(folder, publicKeyName))
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw unusable(path, error)
+  })
+  const known = await readPublicHalf(join(folder, publicKeyName))
+  const signer = await readPublicHalf(signerIn(folder))
   if (text === undefined) {
-    if ((known !== undefined || hasHeads) && !mayMiss) throw missing(path)
+    if ((known !== undefined || signer !== undefined || hasHeads) && !isNew) throw missing(path)
     return undefined
   }
   const key = privateKeyOf(path, text)
-  if (known !== undefined && publicPem(key) !== publicPem(readPublicKey(known))) throw mismatch(path, folder)
+  if (known !== undefined && publicPem(key) !== publicPem(known)) throw mismatch(path, folder)
   return key
 }
 
 /**
- * The public keys in a folder: that in use, and those of earlier keys.
- * @throws HenceError `public-key-invalid` (change)
+ * Keeps the key that `readSigningKey` found, or makes a new one. Everybody who checks needs its public half.
+ * That of an earlier key stays, under another name.
  */
+export async function keepSigningKey(folder: string, found: KeyObject | undefined): Promise<KeyObject> {
+  const publicPath = join(folder, publicKeyName)
+  const key = found ?? newSigningKey()
+  const known = await readPublicHalf(publicPath)
+  const signer = await readPublicHalf(signerIn(folder))
+  const before = known ?? signer
+  if (found === undefined) {
+    if (before !== undefined) {
+      const print = hash('sha256', publicPem(before)).slice(0, 16)
+      await rename(known ? publicPath : signerIn(folder), join(folder, `public-key-${print}.pem`))
+    }
+    await writeNew(join(folder, privateName), key.export({ type: 'pkcs8', format: 'pem' }) as string)
+  }
+  if (found === undefined || known === undefined) await writeNew(publicPath, publicPem(key))
+  if (signer === undefined || publicPem(signer) !== publicPem(key))
+    await writeNew(signerIn(folder), publicPem(key))
+  return key
+}
+
+async function readPublicHalf(path: string): Promise<KeyObject | undefined> {
+  const pem = await ifThere(readFile(path, 'utf8'))
+  try {
+    return pem === undefined ? undefined : readPublicKey(pem)
+  } catch (cause) {
+    throw operatorError(
+      'signing-key-unusable',
+      `${path}, the public half of the key that signs tree heads, is damaged. Nothing was signed or changed. Put ` +
+        `it back from a copy, or remove it: a start makes it again from ${privateName}.`,
+      { cause },
+    )
+  }
+}
+
+/** The public keys in a folder: that in use, and those of earlier keys. */
 export async function publicKeysIn(folder: string): Promise<KeyObject[]> {
   const keys = []
-  for (const name of await readdir(folder).catch(() => []))
+  for (const name of (await ifThere(readdir(folder))) ?? [])
     if (publicKeyNames.test(name)) keys.push(readPublicKey(await readFile(join(folder, name), 'utf8')))
   return keys
 }
 
 export const isPublicKey = (name: string): boolean => publicKeyNames.test(name)
 
-export async function halvesIn(folder: string): Promise<{ readonly own: boolean; readonly public: boolean }> {
-  const has = async (name: string) => (await read(join(folder, name))) !== undefined
-  return { own: await has(privateName), public: await has(publicKeyName) }
-}
-
-function read(path: string): Promise<string | undefined> {
-  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined
-    throw unusable(path, error)
-  })
+/** Which halves of the key there are in a folder, and whether it has had one before it was lost. */
+export async function halvesIn(folder: string) {
+  const has = async (path: string) => (await ifThere(stat(path))) !== undefined
+  return {
+    own: await has(join(folder, privateName)),
+    public: await has(join(folder, publicKeyName)),
+    signer: await has(signerIn(folder)),
+  }
 }
 
 export const newSigningKey = (): KeyObject => generateKeyPairSync('ed25519').privateKey
 
-/** Returns the public key as PEM (SPKI), from a private or public key. */
 function publicPem(key: KeyObject): string {
   const publicKey = key.type === 'private' ? createPublicKey(key) : key
   return publicKey.export({ type: 'spki', format: 'pem' }) as string
@@ -103,7 +118,7 @@ export function readPublicKey(pem: string): KeyObject {
   }
   throw changeError(
     'public-key-invalid',
-    `This is no Ed25519 public key in PEM: give the file audit/${publicKeyName} of the data directory of ` +
+    `This is not an Ed25519 public key in PEM: give the file audit/${publicKeyName} of the data directory of ` +
       'the log, or a copy.',
   )
 }
@@ -111,11 +126,11 @@ export function readPublicKey(pem: string): KeyObject {
 function privateKeyOf(path: string, pem: string): KeyObject {
   try {
     const key = createPrivateKey(pem)
-    if (key.asymmetricKeyType !== 'ed25519') throw new Error('it is not an Ed25519 key')
-    return key
-  } catch (error) {
-    throw unusable(path, error)
+    if (key.asymmetricKeyType === 'ed25519') return key
+  } catch {
+    // The error names a routine of OpenSSL.
   }
+  throw unusable(path, new Error('it is not an Ed25519 key in PEM'))
 }
 
 /** Writes a file, durably, whole or not at all; only the owner may read it. */
@@ -127,7 +142,7 @@ async function writeNew(path: string, text: string): Promise<void> {
 const unusable = (path: string, cause: unknown) =>
   operatorError(
     'signing-key-unusable',
-    `The key ${path}, which signs tree heads, cannot be used: ${(cause as Error).message}. Put it back from a copy. ` +
+    `The key ${path}, which signs tree heads, cannot be used: ${reasonText(cause)} Put it back from a copy. ` +
       'Only if there is none, move it away and ask for a new one: `hence start --audit --new-key`.',
     { cause },
   )

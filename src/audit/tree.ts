@@ -4,7 +4,7 @@ import { hash } from 'node:crypto'
 export type Hash = Buffer
 
 /** The list in which a tree keeps the hashes of its whole subtrees; it only ever appends. */
-export interface HashList {
+interface HashList {
   readonly length: number
   at(index: number): Hash
   push(hash: Hash): void
@@ -60,10 +60,7 @@ export class Tree {
     return size === 0 ? emptyRoot : this.#subtree(0, size)
   }
 
-  /**
-   * Returns the inclusion path of a leaf in the tree of the first `size` leaves (RFC 9162, 2.1.3.1), from the
-   * leaf upwards.
-   */
+  /** Returns the inclusion path of a leaf in the tree of the first `size` leaves, upwards (RFC 9162). */
   inclusion(index: number, size = this.#size): Hash[] {
     this.#check(size, this.#size)
     this.#check(index, size - 1)
@@ -82,10 +79,7 @@ export class Tree {
     return path.reverse()
   }
 
-  /**
-   * Returns the path that proves that the tree of `to` leaves extends the tree of its first `from` (RFC 9162,
-   * 2.1.4.1).
-   */
+  /** Returns the path that proves that the tree of `to` leaves extends that of `from` (RFC 9162). */
   consistency(from: number, to = this.#size): Hash[] {
     this.#check(to, this.#size)
     this.#check(from, to)

@@ -20,10 +20,7 @@ export interface ApartOptions {
   readonly checked: boolean
 }
 
-/**
- * A line that the process prints: a derivation of the record begins, was interrupted, or all of them have
- * ended.
- */
+/** A line that the process prints: a derivation of the record begins, was interrupted, or all ended. */
 export type ApartLine =
   | { readonly begins: Interrupted }
   | { readonly interrupted: InterruptionCode; readonly derivation: Interrupted; readonly ms: number }
@@ -74,6 +71,9 @@ export async function runApart(
     killSignal: 'SIGKILL',
     signal,
   })
+  const ended = new Promise((resolve, reject) => child.on('error', reject).on('close', resolve))
+  // Without a pid it was never started, and has no pipes.
+  if (child.pid === undefined) await ended
   // It ends when this pipe closes, as it does when this process dies.
   child.stdin.on('error', () => {})
   let text = ''
@@ -84,7 +84,7 @@ export async function runApart(
   child.stderr.setEncoding('utf8').on('data', (piece: string) => {
     errors = `${errors}${piece}`.slice(-2_000)
   })
-  await new Promise((resolve, reject) => child.on('error', reject).on('close', resolve))
+  await ended
   const whole = text.split('\n').filter((line) => line.endsWith('}'))
   return { lines: whole.map((line) => JSON.parse(line)), errors: errors.trim() }
 }

@@ -5,10 +5,7 @@ const fullAt = 4
 /** With so many checkpoints' rows in memory, a checkpoint that failed is not repeated. */
 const hopelessAt = 32
 
-/**
- * Checkpoints a generation in the background whenever enough of its rows have changed, or bytes of them, one
- * checkpoint at a time.
- */
+/** Checkpoints a generation in the background, one at a time, when enough rows, or bytes, have changed. */
 export class Checkpointer {
   readonly #generation: () => Generation
   readonly #rows: number
@@ -21,18 +18,19 @@ export class Checkpointer {
    * @param generation returns the generation to checkpoint, which may be replaced between two checkpoints
    * @param options.rows a checkpoint is due after so many changed rows
    * @param options.failed called with the error of a checkpoint, and whether it is hopeless to repeat it,
-   *   since too many rows are in memory; an error that it throws rejects the promises that were returned
+   *   since too many rows are in memory; an error that it throws rejects the promises that were returned.
+   *   Default: it throws the error
    */
   constructor(
     generation: () => Generation,
     options: {
       readonly rows: number
-      readonly failed: (error: unknown, isHopeless: boolean) => void
+      readonly failed?: (error: unknown, isHopeless: boolean) => void
     },
   ) {
     this.#generation = generation
     this.#rows = options.rows
-    this.#failed = options.failed
+    this.#failed = options.failed ?? rethrow
   }
 
   /** The checkpoint under way. */
@@ -41,7 +39,7 @@ export class Checkpointer {
   }
 
   get #checkpointsDirty(): number {
-    return this.#generation().state.checkpointsDirty(this.#rows)
+    return this.#generation().processor.checkpointsDirty(this.#rows)
   }
 
   /** Resolves when there is room for more changed rows; undefined while there is. */
@@ -54,7 +52,6 @@ export class Checkpointer {
     if (this.#saving) return this.room
     const generation = this.#generation()
     if (this.#checkpointsDirty < this.#dueAt) return undefined
-    generation.processor.forget(this.#rows)
     this.#saving = this.#save(generation).finally(() => {
       this.#saving = undefined
     })
@@ -65,7 +62,7 @@ export class Checkpointer {
 
   async #save(generation: Generation): Promise<void> {
     try {
-      await generation.checkpoint()
+      await generation.checkpoint(this.#rows)
       this.#dueAt = 1
     } catch (error) {
       // Nothing is lost, since the log has everything: the next checkpoint comes after as many changes.
@@ -73,4 +70,8 @@ export class Checkpointer {
       this.#failed(error, this.#dueAt > hopelessAt)
     }
   }
+}
+
+function rethrow(error: unknown): never {
+  throw error
 }

@@ -31,7 +31,6 @@ export class Codes {
   /**
    * Adds the code of a version.
    * @returns its version
-   * @throws HenceError `bundle-failed`, `code-not-kept` (change)
    */
   async add(code: CodeOf): Promise<string> {
     if ('version' in code) {
@@ -45,10 +44,7 @@ export class Codes {
     return made.hash
   }
 
-  /**
-   * Loads the code of a version; every call returns a new program.
-   * @throws HenceError `code-not-kept` (change)
-   */
+  /** Loads the code of a version; every call returns a new program. */
   async programOf(version: string): Promise<Program> {
     const program = this.#program
     if (version === program?.version) {
@@ -60,10 +56,7 @@ export class Codes {
   }
 }
 
-/**
- * The code of a version that the data directory keeps.
- * @throws HenceError `code-not-kept` (change)
- */
+/** The code of a version that the data directory keeps. */
 export async function keptCode(kept: Storage['kept'], version: string): Promise<AppBundle> {
   const code = await kept(codeName(version))
   if (code !== undefined && createHash('sha256').update(code).digest('hex') === version) {

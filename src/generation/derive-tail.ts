@@ -14,10 +14,7 @@ import { type DerivedAt, Interruption } from '../sandbox/timed.ts'
 import type { RunFile } from '../storage/run-file.ts'
 import type { Generation } from './generation.ts'
 
-/**
- * A group of records may take 1 / `suspectPart` of the limit for one derivation; then they are derived one by
- * one. A derivation that takes longer than that leaves a mark.
- */
+/** A group of records may take 1 / `suspectPart` of a derivation's limit; longer ones leave a mark. */
 const suspectPart = 10
 
 /** How long a group of records may take, in milliseconds, by the limit for one derivation. */
@@ -105,6 +102,7 @@ export async function deriveTail(
           applied(applied) {
             if (applied.offset >= decided[applied.partition]!) host.passOn(applied)
           },
+          appliedFrom: decided,
           limits,
         })
         // Marks stand behind the end that the replay knew.

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { assert } from '../assert.ts'
 import { operatorError } from '../failure.ts'
 import { ofOtherBranch, otherBranch } from '../log/links.ts'
@@ -29,13 +30,12 @@ export interface GenerationHost {
   /** Whether every record is derived twice. */
   readonly checked: boolean
   /** How long one derivation may take, in milliseconds. Default 5,000. */
-  readonly derivationMs?: number
+  readonly derivationMs?: number | undefined
+  /** How many bytes of events that wait stay in memory after a checkpoint. Default 4 MiB. */
+  readonly heldBytes?: number
 }
 
-/**
- * One derivation of the whole log: the code, the state derived so far, and the processor that applies the
- * next record.
- */
+/** One derivation of the whole log: the code, the state so far, and the processor of the next record. */
 export class Generation implements Replayed {
   readonly number: number
   readonly #lineage: readonly number[]
@@ -109,15 +109,32 @@ export class Generation implements Replayed {
     return this.#parts.reader
   }
 
-  /** Saves state and positions together; one checkpoint at a time. An interrupted state is derived again. */
-  async checkpoint(): Promise<void> {
+  /**
+   * Saves state and positions together; one checkpoint at a time. An interrupted state is derived again.
+   * @param forgets how many of each kind of old results are forgotten before
+   */
+  async checkpoint(forgets = 0): Promise<void> {
     const before = () => terminatedRun() ?? this.#saving
     for (let other = before(); other !== undefined; other = before()) await other.catch(() => {})
     if (this.state.isAbandoned) return
-    this.#saving = this.processor.checkpoint().finally(() => {
+    this.#saving = this.#save(forgets).finally(() => {
       this.#saving = undefined
     })
     return this.#saving
+  }
+
+  async #save(forgets: number): Promise<void> {
+    const { processor, state } = this
+    const pause = async () => {
+      await turn()
+      await terminatedRun()?.catch(() => {})
+      return !state.isAbandoned
+    }
+    if (forgets > 0) {
+      for (const _ of processor.forget(forgets)) if (!(await pause())) return
+      if (!(await pause())) return
+    }
+    await processor.checkpoint()
   }
 
   async followCode(): Promise<void> {
@@ -150,8 +167,6 @@ export class Generation implements Replayed {
    * interruption nothing in memory can be relied on. Those who wait for requests go on waiting.
    */
   async reload(): Promise<void> {
-    this.state.abandon()
-    await this.#saving?.catch(() => {})
     const { completion } = this.processor
     await this.close()
     this.#parts = await savedParts(this.#host, this.#lineage, this.#base, false)
@@ -160,6 +175,8 @@ export class Generation implements Replayed {
   }
 
   async close(): Promise<void> {
+    this.state.abandon()
+    await this.#saving?.catch(() => {})
     await this.state.close()
   }
 }
@@ -186,7 +203,7 @@ async function savedParts(
 }
 
 async function partsOf(
-  { log, openStore, checked }: GenerationHost,
+  { log, openStore, checked, heldBytes }: GenerationHost,
   lineage: readonly number[],
   program: Program,
   anew: boolean,
@@ -195,7 +212,7 @@ async function partsOf(
   const state = new State(store)
   const tables = tablesFor(program, state)
   const { id: logId, partitions } = log
-  const processor = new Processor({ program, state, tables, logId, partitions, lineage, checked })
+  const processor = new Processor({ program, state, tables, logId, partitions, lineage, checked, heldBytes })
   try {
     processor.restore()
     const partition = await otherBranch(log, processor.links)
@@ -207,10 +224,7 @@ async function partsOf(
   return { program, store, state, tables, processor, reader: new Reader(program, tables, processor, log) }
 }
 
-/**
- * The last checkpoint of a generation; undefined if there is none.
- * @throws HenceError `state-of-another-log` (operator)
- */
+/** The last checkpoint of a generation; undefined if there is none. */
 export async function savedCheckpoint(
   { log, openStore }: Pick<GenerationHost, 'log' | 'openStore'>,
   generation: number,

@@ -7,7 +7,7 @@ import type { TableState } from '../state/table.ts'
 import type { Generation } from './generation.ts'
 
 /** The version of imprints: what they cover, and how. */
-const imprintVersion = 3
+const imprintVersion = 4
 
 /** One hash over everything that a generation has derived, and its parts. */
 export interface Imprint {
@@ -67,6 +67,7 @@ interface OldRow {
   readonly state?: string
 }
 
-function* keysOf(entries: Iterable<[key: string, true]>): Iterable<[string, string]> {
+/** The entries of an index, as texts. */
+export function* keysOf(entries: Iterable<[key: string, true]>): Iterable<[string, string]> {
   for (const [key] of entries) yield [key, '']
 }

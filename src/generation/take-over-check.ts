@@ -8,7 +8,7 @@ import { changeError, type HenceError } from '../failure.ts'
 import { principalOf, requestIdOf } from '../identity.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { Store } from '../state/store.ts'
-import { indexOf, type TableShape } from '../state/table.ts'
+import { indexOf, storedRow, type TableShape } from '../state/table.ts'
 import { newIndexes } from './take-over.ts'
 
 /**
@@ -71,13 +71,10 @@ export function checkTakeOver(store: Pick<Store, 'range'>, before: App, after: A
   }
 }
 
-function* rowsOf<Row>(
-  store: Pick<Store, 'range'>,
-  { name, parts }: TableShape,
-): Iterable<[key: string[], row: Row]> {
-  const kinds: KeyKind[] = ['string', ...parts]
-  for (const [key, text] of store.range(`t:${name}`))
-    yield [decodeKey(kinds, key).parts as string[], JSON.parse(text)]
+function* rowsOf<Row>(store: Pick<Store, 'range'>, shape: TableShape): Iterable<[key: string[], row: Row]> {
+  const kinds: KeyKind[] = ['string', ...shape.parts]
+  for (const [key, text] of store.range(`t:${shape.name}`))
+    yield [decodeKey(kinds, key).parts as string[], storedRow(shape, text) as Row]
 }
 
 function knows(message: Event | Request | undefined, version: number): boolean {

@@ -9,7 +9,7 @@ import type { ControlFact } from '../log/control-history.ts'
 import { partitionOf } from '../log/partitions.ts'
 import { decodeKey, encodeKey } from '../state/keys.ts'
 import type { KeyRange, Store } from '../state/store.ts'
-import { collectionsOf, indexOf } from '../state/table.ts'
+import { collectionsOf, indexOf, storedRow, type TableShape } from '../state/table.ts'
 
 const entriesPerWrite = 10_000
 
@@ -57,7 +57,7 @@ export async function takeOverConstraints(
   const ranked = new Map(changed('victims').map((each) => [each.name, each]))
   const { entries: placesOf } = indexOf(claims, 'victims')
   if (ranked.size > 0) {
-    await rewrite<ClaimRow>(store, `t:${claims.name}`, (rowKey, row) => {
+    await rewrite<ClaimRow>(store, claims, (rowKey, row) => {
       const [, name] = decodeKey(['string', 'string', 'string'], rowKey).parts as string[]
       const constraint = ranked.get(name!)
       if (constraint === undefined) return []
@@ -65,7 +65,7 @@ export async function takeOverConstraints(
       return [
         ...placesOf(rowKey, row).map(([name, key]) => [name, key, undefined] as const),
         ...placesOf(rowKey, placed).map(([name, key]) => [name, key, ''] as const),
-        [`t:${claims.name}`, rowKey, JSON.stringify(placed)],
+        [`t:${claims.name}`, rowKey, claims.text!.encode(placed)],
       ]
     })
   }
@@ -75,7 +75,7 @@ export async function takeOverConstraints(
   const { number, at, positions } = fact
   const identity = identityOf(`take-over-${number}`, '')
   const { entries: dueOf } = indexOf(timers, 'due')
-  await rewrite<Usage>(store, `t:${usage.name}`, (rowKey, row) => {
+  await rewrite<Usage>(store, usage, (rowKey, row) => {
     const [key, name] = decodeKey(['string', 'string'], rowKey).parts as [string, string]
     const constraint = reviewed.get(name)
     if (constraint === undefined) return []
@@ -93,21 +93,21 @@ export async function takeOverConstraints(
   })
 }
 
-/** Writes the entries that follow from each row of a collection; undefined removes one. */
+/** Writes the entries that follow from each row of a table; undefined removes one. */
 async function rewrite<Row>(
   store: Store,
-  collection: string,
+  table: Pick<TableShape, 'name' | 'text'>,
   entriesOf: (
     rowKey: string,
     row: Row,
-  ) => readonly (readonly [collection: string, key: string, text: string | undefined])[],
+  ) => readonly (readonly [collection: string, key: string, text: string | Buffer | undefined])[],
 ): Promise<void> {
   for (let from = ''; ; ) {
-    const rows = some(store, collection, { from })
+    const rows = some(store, `t:${table.name}`, { from })
     if (rows.length === 0) return
-    const entries = new Map<string, Map<string, string | undefined>>()
-    for (const [rowKey, text] of rows) {
-      for (const [name, key, value] of entriesOf(rowKey, JSON.parse(text))) {
+    const entries = new Map<string, Map<string, string | Buffer | undefined>>()
+    for (const [rowKey, stored] of rows) {
+      for (const [name, key, value] of entriesOf(rowKey, storedRow(table, stored) as Row)) {
         const those = entries.get(name) ?? new Map()
         those.set(key, value)
         entries.set(name, those)
@@ -128,7 +128,7 @@ async function clear(store: Store, collection: string): Promise<void> {
 
 async function fill(store: Store, table: Table, names: readonly string[]): Promise<void> {
   const indexes = names.map((name) => indexOf(table, name))
-  await rewrite(store, `t:${table.name}`, (rowKey, row) =>
+  await rewrite(store, table, (rowKey, row) =>
     indexes.flatMap(({ entries }) => entries(rowKey, row).map(([name, key]) => [name, key, ''] as const)),
   )
 }

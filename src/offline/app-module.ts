@@ -5,10 +5,7 @@ import type { App } from '../app/index.ts'
 import type { Handlers } from '../effect/handlers.ts'
 import { changeError } from '../failure.ts'
 
-/**
- * Loads a module whose default export is the handlers of an app's effects.
- * @throws HenceError `app-unusable` (change)
- */
+/** Loads a module whose default export is the handlers of an app's effects. */
 export async function loadHandlers(path: string | undefined): Promise<Handlers<App> | undefined> {
   if (path === undefined) return undefined
   const file = resolve(path)

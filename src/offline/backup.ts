@@ -6,7 +6,8 @@ import { HeadCheck } from '../audit/head-check.ts'
 import { readHeads, someHeads } from '../audit/head-file.ts'
 import { halvesIn, isPublicKey, publicKeysIn } from '../audit/signing-key.ts'
 import { type Flaw, verifyPartition } from '../audit/verify.ts'
-import { changeError } from '../failure.ts'
+import { noState } from '../engine/state-copy.ts'
+import { ifThere } from '../file-failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { findControls } from '../log/controls.ts'
 import { copyLog } from '../log/file-log/copy.ts'
@@ -15,9 +16,9 @@ import { type LogSnapshot, snapshotLog } from '../log/file-log/snapshot.ts'
 import type { Position } from '../log/log.ts'
 import { recordsBefore } from '../log/partitions.ts'
 import { readManifest, writeManifest } from '../reprocess/manifest.ts'
-import { copyLmdbStore } from '../state/lmdb-store.ts'
+import { copyLmdbStore } from '../state/lmdb-check.ts'
 import { checkEmpty } from '../storage/empty-directory.ts'
-import { copyNote } from '../storage/layout.ts'
+import { copyNote, wrongIn } from '../storage/layout.ts'
 import { stateFolder } from '../storage/states.ts'
 import { dataUnusable, keep, kept } from '../storage/storage.ts'
 import { fileExists, readTextIfThere } from '../storage/text-file.ts'
@@ -89,7 +90,6 @@ export function restore({ from, to, until, at, ...work }: RestoreOptions): Promi
  * Copies the derived state of a data directory as its last checkpoint left it, for a standby that begins with
  * it: see the option `state` of an engine. A process may have the directory open.
  * @returns how many records it was derived from
- * @throws HenceError `no-state`, `folder-not-empty` (change), `state-unreadable`, `data-unusable` (operator)
  */
 export async function backupState({ data, to }: BackupOptions): Promise<{ records: number }> {
   await checkEmpty(to, [])
@@ -113,12 +113,6 @@ export async function backupState({ data, to }: BackupOptions): Promise<{ record
   }
 }
 
-const noState = (data: string) =>
-  changeError(
-    'no-state',
-    `${data} has no derived state yet. Give the data directory of a process that has some.`,
-  )
-
 /** The entries of a data directory that a copy may have. */
 const copiedNames = ['log', 'code', 'promotions', 'keys.json', 'audit']
 
@@ -128,6 +122,9 @@ async function copyData(
   { until, at }: Pick<RestoreOptions, 'until' | 'at'>,
   work: LongWork,
 ): Promise<Copied> {
+  // A file in the place of the folder of code is no reason for a copy without code.
+  const [wrong] = await wrongIn(from)
+  if (wrong !== undefined) throw wrong
   const { snapshot, ends } = await snapshotConsistently(from)
   const log = logOfSnapshot(snapshot, ends)
   const note = join(to, copyNote)
@@ -135,7 +132,8 @@ async function copyData(
   // Nothing was copied before the whole note was written.
   const goesOn = wanted.startsWith((await readTextIfThere(note)) ?? '?')
   await checkEmpty(to, goesOn ? [copyNote, ...copiedNames] : [])
-  const cut = at === undefined ? ends : await endsRightAfter(log, offsetsOf(at))
+  const last = at && new Map(at.map(({ partition, offset }) => [partition, offset]))
+  const cut = last === undefined ? ends : await endsRightAfter(log, last)
   try {
     if (goesOn) await removeCopied(to, copiedNames.slice(1))
     await makeDirectories(realDisk, resolve(to), 'directory of a copy')
@@ -145,8 +143,7 @@ async function copyData(
     copied(0)
     await copyLog(snapshot, to, { copied, ...(until !== undefined && { until }), ...(cut && { ends: cut }) })
     await copyFolder(join(from, 'code'), join(to, 'code'), (name) => name.endsWith('.js'))
-    // A promotion writes its corrections before its control record, so every promotion in the snapshot has
-    // them.
+    // A promotion writes its corrections first, so every promotion in the snapshot has them.
     await copyFolder(join(from, 'promotions'), join(to, 'promotions'), (name) => /\.(nd)?json$/.test(name))
     await copyFolder(from, to, (name) => name === 'keys.json')
     // With the signing key anybody could sign another history, so it is copied nowhere.
@@ -186,10 +183,7 @@ async function verifyCopy(from: string, to: string, logId: string, work: LongWor
   for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
   if (flaws.length === 0) {
     const log = logOfSnapshot(copy)
-    const { facts } = await findControls(
-      log,
-      ends.map(() => 0),
-    )
+    const { facts } = await findControls(log)
     flaws.push(...(await checkPromotions(to, log, facts)))
   }
   const key = await halvesIn(join(to, 'audit'))
@@ -204,10 +198,6 @@ async function verifyCopy(from: string, to: string, logId: string, work: LongWor
   }
 }
 
-function offsetsOf(positions: readonly Position[]): ReadonlyMap<number, number> {
-  return new Map(positions.map(({ partition, offset }) => [partition, offset]))
-}
-
 function bytesIn({ partitions }: LogSnapshot): number {
   let bytes = 0
   for (const { findings } of partitions) {
@@ -219,15 +209,19 @@ function bytesIn({ partitions }: LogSnapshot): number {
 }
 
 async function copyFolder(from: string, to: string, wanted: (name: string) => boolean): Promise<void> {
-  const names = (await readdir(from).catch(() => [])).filter(wanted)
+  const names = ((await ifThere(readdir(from))) ?? []).filter(wanted)
   if (names.length > 0) await mkdir(to, { recursive: true, mode: 0o700 })
   for (const name of names) {
     await copyFile(join(from, name), join(to, name))
     const file = await open(join(to, name), 'r+')
-    // Whatever the mode of the source was.
-    await file.chmod(0o600)
-    await file.sync()
-    await file.close()
+    try {
+      // Whatever the mode of the source was.
+      await file.chmod(0o600)
+      await file.sync()
+    } finally {
+      // Node ends a process that forgets a handle.
+      await file.close()
+    }
   }
   if (names.length > 0) await realDisk.syncDirectory(to, 'copied names')
 }

@@ -2,6 +2,7 @@ import { readdir, readFile, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
 import { changeError } from '../failure.ts'
+import { ifThere } from '../file-failure.ts'
 import type { CarriedBatch, Carrier } from '../log/carrier.ts'
 import { findControls } from '../log/controls.ts'
 import { hashOf, previousHashOf } from '../log/file-log/batch.ts'
@@ -9,9 +10,7 @@ import { type KnownBatch, notePath, readNote, writeNote } from '../log/file-log/
 import { realDisk } from '../log/file-log/disk.ts'
 import { copying, logDiffers, openFileLog } from '../log/file-log/file-log.ts'
 import { readMeta } from '../log/file-log/meta.ts'
-import type { PartitionSnapshot } from '../log/file-log/snapshot.ts'
-import { rawBatches } from '../log/file-log/snapshot.ts'
-import { everyPartition } from '../log/partitions.ts'
+import { type PartitionSnapshot, rawBatches } from '../log/file-log/snapshot.ts'
 import { checkCorrectionFiles } from '../reprocess/correction-files.ts'
 import { lockDirectory, lockHolderOf } from '../storage/directory-lock.ts'
 import { checkEmpty } from '../storage/empty-directory.ts'
@@ -132,10 +131,7 @@ async function fill(data: string, carrier: Carrier, work: LongWork): Promise<voi
 /** Fetches the code that the log names, and the corrections of its promotions. */
 async function fetchKept(data: string, carrier: Carrier): Promise<void> {
   const log = logOfSnapshot(await snapshotData(data))
-  const { facts } = await findControls(
-    log,
-    everyPartition(log).map(() => 0),
-  )
+  const { facts } = await findControls(log)
   const fetch = async (name: string) => {
     const here = await kept(data, name)
     const there = here === undefined ? (await carrier.get(name))?.toString() : undefined
@@ -162,7 +158,7 @@ async function copyOut(data: string, carrier: Carrier, work: LongWork): Promise<
     await carrier.facts({ logId, partitions: partitions.length, segmentBytes })
     if (isNew) await carrier.put(copying, Buffer.from('copying'))
     for (const folder of ['code', 'promotions'])
-      for (const name of await readdir(join(data, folder)).catch(() => []))
+      for (const name of (await ifThere(readdir(join(data, folder)))) ?? [])
         await carrier.put(`${folder}/${name}`, await readFile(join(data, folder, name)))
     const progress = beginStep(work, 'copy', 'bytes')
     const known = await Promise.all(

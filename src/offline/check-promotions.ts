@@ -6,10 +6,7 @@ import { decodeRecord } from '../log/record.ts'
 import { checkCorrectionFiles } from '../reprocess/correction-files.ts'
 import { kept } from '../storage/storage.ts'
 
-/**
- * Compares the correction files of a data directory with the promotions in its log. The next start needs the
- * corrections that a process had not yet written to the log when it ended.
- */
+/** Compares the correction files with the promotions: the next start needs those that the log lacks. */
 export async function checkPromotions(
   data: string,
   log: Log,

@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ifThere } from '../file-failure.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
 import { readManifest } from '../reprocess/manifest.ts'
 import { checkLmdbStore } from '../state/lmdb-check.ts'
@@ -7,17 +8,12 @@ import { openLmdbStore } from '../state/lmdb-store.ts'
 import { stateFolder } from '../storage/states.ts'
 import { kept } from '../storage/storage.ts'
 
-/** The part of a checkpoint that offline work reads. */
 export type CheckpointSummary = Pick<
   Checkpoint,
   'logId' | 'generation' | 'version' | 'positions' | 'links' | 'history'
 >
 
-/**
- * Reads the last checkpoint of the live generation; undefined when there is none. A process may have the
- * directory open.
- * @throws HenceError `state-unreadable` (operator)
- */
+/** Reads the last checkpoint of the live generation; undefined if there is none. */
 export async function readLiveCheckpoint(directory: string): Promise<CheckpointSummary | undefined> {
   const { live } = await readManifest((name) => kept(directory, name))
   return readCheckpoint(stateFolder(directory, live))
@@ -27,18 +23,14 @@ export async function readLiveCheckpoint(directory: string): Promise<CheckpointS
 export async function storedGenerations(
   directory: string,
 ): Promise<{ readonly generation: number; readonly folder: string }[]> {
-  const names: string[] = await readdir(join(directory, 'state')).catch(() => [])
+  const names = (await ifThere(readdir(join(directory, 'state')))) ?? []
   const numbers = names.flatMap((name) => (/^\d{1,5}$/.test(name) ? Number(name) : []))
   return numbers
     .sort((a, b) => a - b)
     .map((generation) => ({ generation, folder: stateFolder(directory, generation) }))
 }
 
-/**
- * Reads the last checkpoint in a folder of state, after a check of everything in it; undefined when there is
- * none.
- * @throws HenceError `state-unreadable` (operator)
- */
+/** Reads the last checkpoint in a folder, after a check of everything in it; undefined if there is none. */
 export async function readCheckpoint(folder: string): Promise<CheckpointSummary | undefined> {
   if (!(await checkLmdbStore(folder, { isInUse: true }))) return undefined
   const store = await openLmdbStore({ directory: folder, collections: ['meta'], readOnly: true })

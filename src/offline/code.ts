@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { changeError } from '../failure.ts'
+import { ifThere } from '../file-failure.ts'
 import { realDisk } from '../log/file-log/disk.ts'
 import { type AppBundle, bundleApp } from '../sandbox/bundle.ts'
 import { sandboxed } from '../sandbox/program.ts'
@@ -15,13 +16,12 @@ const hashOf = (code: string) => createHash('sha256').update(code).digest('hex')
 /**
  * Compares each file of code in a data directory with its name, which is its hash.
  * @returns the versions that are kept unchanged, and the paths of files that were changed
- * @throws HenceError `file-unreadable` (change)
  */
 export async function checkCode(
   directory: string,
 ): Promise<{ readonly kept: ReadonlySet<string>; readonly changed: readonly string[] }> {
   const folder = join(directory, 'code')
-  const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith('.js'))
+  const names = ((await ifThere(readdir(folder))) ?? []).filter((name) => name.endsWith('.js'))
   const whole = new Set<string>()
   const changed: string[] = []
   for (const name of names) {
@@ -32,10 +32,6 @@ export async function checkCode(
   return { kept: whole, changed }
 }
 
-/**
- * Reads the code of a version.
- * @throws HenceError `code-not-kept` (change), `file-unreadable` (change)
- */
 export async function readCode(directory: string, version: string): Promise<AppBundle> {
   const code = await kept(directory, codeName(version))
   if (code !== undefined && hashOf(code) === version) return { code, hash: version, files: [] }
@@ -51,11 +47,7 @@ export function keepCode(directory: string, { code, hash }: AppBundle): Promise<
   return keep(realDisk, resolve(directory), codeName(hash), code)
 }
 
-/**
- * Bundles an app as its files are now, and keeps its code in a data directory.
- * @returns its version
- * @throws HenceError `no-log`, `bundle-failed` (change)
- */
+/** Bundles an app as its files are now, keeps its code in a data directory, and returns the version. */
 export async function putCode(directory: string, app: string): Promise<string> {
   // Throws if this is not a data directory, before anything is written there.
   await snapshotData(directory)

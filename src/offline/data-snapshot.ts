@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { changeError, HenceError } from '../failure.ts'
+import { withFileFailure } from '../file-failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
 import { type LogSnapshot, snapshotLog } from '../log/file-log/snapshot.ts'
 import { lockHolderOf } from '../storage/directory-lock.ts'
@@ -9,11 +10,11 @@ import { logOfSnapshot } from './log-of-snapshot.ts'
 
 /**
  * Takes a snapshot of the log of a data directory; a process may have it open.
- * @throws HenceError `no-log` (change) when there is none; `copy-unfinished` (operator)
+ * @throws HenceError `no-log` (change) when there is none; `copy-unfinished`, `file-unusable` (operator)
  */
 export async function snapshotData(directory: string): Promise<LogSnapshot> {
   await checkCopied(directory)
-  const snapshot = await snapshotLog(directory)
+  const snapshot = await withFileFailure(snapshotLog(directory))
   if (snapshot) return snapshot
   const what = (await fileExists(directory)) ? 'holds no log' : 'does not exist'
   throw changeError(
@@ -35,7 +36,6 @@ export interface ConsistentSnapshot {
  * one after the other, so while a process writes, a later partition may hold an event whose cause was written
  * after the earlier partition was read. Such an event is left out, and nothing that was acknowledged before
  * the call.
- * @throws HenceError `no-log` (change), `copy-unfinished` (operator), and what reading the log throws
  */
 export async function snapshotConsistently(directory: string): Promise<ConsistentSnapshot> {
   const before = await lockHolderOf(directory)

@@ -25,7 +25,6 @@ import { withTemporaryFolder } from './temporary-folder.ts'
 import { versionInForce } from './version-in-force.ts'
 
 interface DerivedTwice {
-  /** The status of the generation that the new code derived. */
   readonly status: ReprocessStatus
   readonly diff: Diff
 }
@@ -44,7 +43,6 @@ export function deriveTwice(options: {
   readonly samples: number
   readonly each?: ((line: string) => unknown) | undefined
   readonly work: LongWork
-  /** Receives the rows that the code in force derived. */
   readonly fits: SchemaFits
 }): Promise<DerivedTwice> {
   const { data, snapshot, survey, app, samples, each, work, fits } = options

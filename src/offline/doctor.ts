@@ -15,8 +15,9 @@ import {
   snapshotLog,
 } from '../log/file-log/snapshot.ts'
 import { decodeRecord, type LogRecord, type Ruling } from '../log/record.ts'
+import { counted } from '../plain-text.ts'
 import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
-import { wrongIn } from '../storage/layout.ts'
+import { missingLog, wrongIn } from '../storage/layout.ts'
 import { warningOfAccess } from '../storage/permissions.ts'
 import { readSuspect } from '../storage/run-file.ts'
 import { readTextIfThere } from '../storage/text-file.ts'
@@ -88,6 +89,8 @@ async function examine(data: string, add: AddFinding, work: LongWork): Promise<E
   const inUse = holder !== undefined
   let snapshot: LogSnapshot | undefined
   try {
+    const missing = await missingLog(data)
+    if (missing !== undefined) throw missing
     snapshot = await snapshotLog(data)
     if (snapshot === undefined) add('fine', 'no-log', 'There is no log yet. The next start makes one.')
   } catch (error) {
@@ -144,8 +147,8 @@ async function addSpace(data: string, add: AddFinding): Promise<void> {
 /** The files of an audit. Only a start with `--audit` needs them, and a backup has no key. */
 async function addAudit(folder: string, add: AddFinding): Promise<void> {
   try {
-    await checkHeads(folder)
     await readSigningKey(folder, await hasHeads(folder))
+    await checkHeads(folder)
     await addRehearsal(folder, add)
   } catch (error) {
     if (!(error instanceof HenceError)) throw error
@@ -223,8 +226,11 @@ async function examinePartition(
   const { end } = found
   const { partition } = snapshot.files.lineage
   const { tip, tornEnd, segments } = snapshot.findings!
-  const count = segments.length === 1 ? '1 segment' : `${segments.length} segments`
-  add('fine', 'partition', `Partition ${partition}: ${end} records in ${count}, all of them whole.`)
+  add(
+    'fine',
+    'partition',
+    `Partition ${partition}: ${counted(end, 'record')} in ${counted(segments.length, 'segment')}, whole.`,
+  )
   if (tornEnd === tip.position || examined.inUse) return end
   examined.hasTornTail = true
   const file = segments.at(-1)!.path
@@ -238,10 +244,7 @@ async function examinePartition(
   return end
 }
 
-/**
- * Reads a partition and decodes its records, up to the first error.
- * @returns the end of the partition; or the error, and how the partition can be ended before it, if it can
- */
+/** Reads a partition up to its first error: returns its end, or the error and how to end it before that. */
 export async function readToDamage(
   snapshot: PartitionSnapshot,
   read: (records: number) => void,
@@ -272,8 +275,7 @@ function costOf(truncation: Truncation): string {
 }
 
 function lossOf({ partition, from, to, later }: Truncation): string {
-  const files =
-    later.length === 0 ? '' : `, with ${later.length} later segment${later.length === 1 ? '' : 's'}`
+  const files = later.length === 0 ? '' : `, with ${counted(later.length, 'later segment')}`
   if (to === from) {
     return `all of partition ${partition} from offset ${from} on (nothing behind the damage says how much)${files}`
   }

@@ -1,16 +1,20 @@
 import { basename } from 'node:path'
 import { HenceError } from '../failure.ts'
+import { keptCode } from '../generation/codes.ts'
 import { baseOf, type ControlFact, liveOf, versionOf } from '../log/control-history.ts'
 import { findControls } from '../log/controls.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
 import { otherBranch } from '../log/links.ts'
+import { counted } from '../plain-text.ts'
 import { linksOf } from '../processor/checkpoint.ts'
+import { sandboxedViews } from '../sandbox/program.ts'
+import { decodeKey } from '../state/keys.ts'
 import { checkLmdbStore, isUseless } from '../state/lmdb-check.ts'
 import { stateFolder } from '../storage/states.ts'
 import { codeName, kept } from '../storage/storage.ts'
-import { storeOf } from '../view/fold.ts'
+import { type ManifestEntry, storeOf } from '../view/fold.ts'
 import { readViewsManifest } from '../view/manifest.ts'
-import { checkSql, openSql } from '../view/sql.ts'
+import { checkSql, openSql, sqlFile, wrongColumns } from '../view/sql.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { type CheckpointSummary, readCheckpoint, storedGenerations } from './checkpoints.ts'
 import { checkCode } from './code.ts'
@@ -30,14 +34,10 @@ interface Examination {
   /** The offset at which each partition ends; undefined where it is damaged. */
   readonly ends: readonly (number | undefined)[]
   readonly add: AddFinding
-  /** Receives the folders of state that are of no use. */
   readonly useless: UselessState[]
 }
 
-/**
- * Examines the files beside a log: the state of each generation, the code that derived it, and the
- * corrections that promotions have yet to write.
- */
+/** Examines the files beside a log: the states, their code, and corrections that are yet to be written. */
 export async function examineState(examination: Examination): Promise<void> {
   const { data, add } = examination
   const facts = await examineControls(examination)
@@ -66,12 +66,29 @@ async function examineViews(data: string, add: AddFinding): Promise<void> {
     if (view.failed !== undefined) add('warning', 'view-failed', view.failed, { todo })
     try {
       if (view.sql === undefined) await checkLmdbStore(stateFolder(data, storeOf(view)), { isInUse: true })
-      else checkSql(openSql(data)).close()
+      else {
+        checkSql(openSql(data)).close()
+        await examineColumns(data, view, add)
+      }
     } catch (error) {
       if (view.sql === undefined && !isUseless(error)) throw error
-      add('mended', 'state-unreadable', `The view "${view.name}": ${(error as HenceError).message}`)
+      const { code, message, cause } = error as HenceError
+      const isThere = (cause as NodeJS.ErrnoException | undefined)?.code !== 'ENOENT'
+      if (code === 'file-unusable' && isThere) add('wrong', code, message)
+      else add('mended', 'state-unreadable', `The view "${view.name}": ${message}`)
     }
   }
+}
+
+async function examineColumns(data: string, of: ManifestEntry, add: AddFinding): Promise<void> {
+  const code = await keptCode((name) => kept(data, name), of.version).catch(() => undefined)
+  const view = code && sandboxedViews(code).views.get(of.name)
+  const [wrong] = view === undefined ? [] : wrongColumns(data, storeOf(of), view)
+  if (wrong === undefined) return
+  const { parts } = decodeKey(['string', ...view!.parts], wrong)
+  const message = `The row ${JSON.stringify(parts)} of the view "${of.name}" has other values in its columns.`
+  const todo = `Stop the process and remove \`${sqlFile}\`: the next start derives it again.`
+  add('warning', 'state-unreadable', message, { todo })
 }
 
 /** @returns the control records of the log; undefined where it is damaged */
@@ -83,10 +100,7 @@ async function examineControls({
 }: Examination): Promise<readonly ControlFact[] | undefined> {
   if (ends.includes(undefined)) return undefined
   const log = logOfSnapshot(snapshot)
-  const { facts, unfinished } = await findControls(
-    log,
-    ends.map(() => 0),
-  )
+  const { facts, unfinished } = await findControls(log)
   if (unfinished !== undefined) {
     const { record, missing } = unfinished
     add(
@@ -167,7 +181,7 @@ async function examineGeneration(
     const behind = positions.reduce((sum, at, partition) => sum + ((ends[partition] ?? at) - at), 0)
     const message =
       `Generation ${generation}, ${roleText(role)}, can be read. The next start derives the ` +
-      `${behind} records behind its checkpoint.`
+      `${counted(behind, 'record')} after its checkpoint.`
     add('fine', 'state', message, { generation })
   }
   return checkpoint
@@ -180,10 +194,7 @@ function roleText({ generation, isLive, facts }: GenerationRole): string {
   return wasLive ? 'which was live and is kept for the way back' : 'which is being derived'
 }
 
-/**
- * Checks that the code is kept that each generation needs: for the next records, and for all that it has
- * derived.
- */
+/** Checks that the code is kept that each generation needs, for the next records and for its own. */
 async function examineCode(
   data: string,
   facts: readonly ControlFact[] | undefined,

@@ -25,7 +25,6 @@ export async function* exportLog(options: ExportOptions): AsyncGenerator<string>
   for await (const each of recordsOf(options)) yield exportLine(each)
 }
 
-/** The records that `exportLog` exports, decoded. */
 export async function* recordsOf(options: ExportOptions): AsyncGenerator<ExportedRecord> {
   const { data, partition: only, from = 0 } = options
   const snapshot = await snapshotData(data)

@@ -39,7 +39,6 @@ export type Repair =
       readonly reason: string
     }
 
-/** Adds a finding. */
 export type AddFinding = (
   level: Finding['level'],
   code: string,

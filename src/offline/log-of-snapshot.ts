@@ -1,11 +1,8 @@
 import { assert } from '../assert.ts'
 import { type LogSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
-import type { Batch, Log } from '../log/log.ts'
+import { type Batch, countOf, type Log } from '../log/log.ts'
 
-/**
- * A snapshot of a log as a `Log` that can only be read.
- * @param ends the offset at which each partition ends; default: the end of the snapshot
- */
+/** A snapshot of a log as a `Log` that can only be read, up to its end or to given ends. */
 export function logOfSnapshot({ id, partitions }: LogSnapshot, ends?: readonly number[]): Log {
   assert(ends === undefined || ends.length === partitions.length, 'there is an end for every partition')
   return {
@@ -29,6 +26,9 @@ async function* upTo(end: number, batches: AsyncIterable<Batch>): AsyncGenerator
   for await (const batch of batches) {
     const count = end - batch.offset
     if (count <= 0) return
-    yield count < batch.records.length ? { ...batch, records: batch.records.slice(0, count) } : batch
+    if (count < countOf(batch)) {
+      const { kinds: _, ...rest } = batch
+      yield { ...rest, records: batch.records.slice(0, count) }
+    } else yield batch
   }
 }

@@ -22,8 +22,10 @@ test('a file in the place of a folder, and the reverse: doctor and a start say t
   const files = [
     'lock',
     'lock.json',
+    'signer.pem',
     'log/meta.json',
     'state/run.json',
+    'state/folding.json',
     'state/generations.json',
     'state/tries',
   ]

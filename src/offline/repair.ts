@@ -15,10 +15,7 @@ import type { LongWork } from './progress.ts'
 export interface RepairOptions extends LongWork {
   /** The data directory. No process may have it open. */
   readonly data: string
-  /**
-   * Repairs of a diagnosis, in its order. `end-partition` loses acknowledged records: have a person agree to
-   * it.
-   */
+  /** Repairs of a diagnosis, in order. `end-partition` loses acknowledged records: have a person agree. */
   readonly repairs: readonly Repair[]
   /** Called with what was done, and where the copies are. Default: nothing. */
   readonly report?: Reporter | undefined

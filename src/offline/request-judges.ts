@@ -5,17 +5,13 @@ export interface RequestJudges {
   readonly type: string
   /** How many requests of the log were looked at. */
   readonly of: number
-  /**
-   * By constraint: the scope whose keys judge it, and how many of the requests claim it. They wait for the
-   * judge of a `strict` one, and go on without that of a `loose` one.
-   */
+  /** By constraint: the scope that judges, and how many requests claim it; a `strict` one holds them. */
   readonly judges: readonly (Pick<Constraint, 'scope' | 'mode'> & {
     readonly constraint: string
     readonly count: number
   })[]
 }
 
-/** Counts the claims of requests. */
 export class JudgesOfRequests {
   readonly #requests = new Map<string, { of: number; readonly counts: Map<string, number> }>()
 

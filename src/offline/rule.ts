@@ -3,7 +3,7 @@ import { systemClock } from '../clock.ts'
 import { changeError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
-import { type Log, positionOf } from '../log/log.ts'
+import { type Log, positionOf, recordsOfKind } from '../log/log.ts'
 import {
   decodeRecord,
   encodeRuling,
@@ -108,8 +108,7 @@ async function examine(
   let wasRuled = false
   for await (const batch of log.read(partition, offset)) {
     found ??= decodeRecord(batch.records[offset - batch.offset]!)
-    for (const bytes of batch.records) {
-      if (!isAboutDerivation(bytes)) continue
+    for (const [, bytes] of recordsOfKind(batch, isAboutDerivation)) {
       const later = decodeRecord(bytes)
       if (later.kind === 'ruling' && later.ruling.offset === offset && later.ruling.n === undefined)
         wasRuled ||= later.ruling.version === version

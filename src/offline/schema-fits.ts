@@ -57,18 +57,15 @@ interface Group extends SchemaFit {
   misfits: number
   readonly samples: Misfit[]
   stopped?: true
-  /** How many values took too long. */
   late: number
 }
 
-/** A value to compare. */
 interface Stored {
   readonly group: Group
   /** Names it for a reader. */
   readonly at: () => string
   /** Compares it in the realm of a program. */
   readonly judge: (program: Program) => Judged
-  /** Receives the partition key. */
   readonly keys?: FrequentKeys | undefined
   /** Of a request: receives the constraints that it claims. */
   readonly claimed?: ((judges: readonly string[]) => void) | undefined
@@ -330,10 +327,7 @@ function nameOf({ kind, name, version = 0 }: Pick<SchemaFit, 'kind' | 'name' | '
   return `${kind} ${name} ${String(version).padStart(3)}`
 }
 
-/**
- * Validates a value.
- * @param stored what the schema must return; default: the value itself
- */
+/** Validates a value; the schema must return what is stored, by default the value itself. */
 function issuesOf(schema: Schema, value: unknown, stored = value): string | undefined {
   // The realm has no promises, so this is not one.
   const result = schema['~standard'].validate(value) as Awaited<ReturnType<Schema['~standard']['validate']>>

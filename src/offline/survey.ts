@@ -10,17 +10,14 @@ import type { SchemaFits } from './schema-fits.ts'
 /** The content of a log, up to some moment. */
 export interface Survey {
   readonly records: number
-  /** The size of the records. */
   readonly bytes: number
   /** The log time of the last record, in milliseconds since 1970; 0 without one. */
   readonly until: number
   /** The offset up to which each partition was read. */
   readonly ends: readonly number[]
-  /** Whether the log holds more. */
   readonly isPart: boolean
   /** Requests and events by type and version, in order. */
   readonly messages: readonly MessageCount[]
-  /** The generation that is live at the end. */
   readonly live: number
   /** The version of its code; undefined where the log does not say. */
   readonly version: string | undefined
@@ -48,7 +45,6 @@ interface SurveyBounds {
  * moments, so that it holds no event without its cause.
  * @param read called with the number of records that were read since the last call
  * @param fits receives the records
- * @throws HenceError `log-damaged`, `record-unreadable` (operator)
  */
 export async function survey(
   log: Log,

@@ -10,6 +10,7 @@ import type { Log } from '../log/log.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { copyLmdbStore } from '../state/lmdb-check.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
+import { copyViews, Refold } from '../view/refold.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { type CheckpointSummary, readCheckpoint, storedGenerations } from './checkpoints.ts'
 import { checkCode, readCode } from './code.ts'
@@ -32,6 +33,8 @@ type Checked =
       readonly records: number
       /** One hash over everything that is derived; see the glossary. */
       readonly imprint: string
+      /** The views whose rows were folded again. */
+      readonly views?: readonly { readonly name: string; readonly sha256: string }[]
     }
   | { readonly checked: false; readonly reason: string }
 
@@ -40,11 +43,7 @@ export interface CopiedState extends CheckpointSummary {
   readonly directory: string
 }
 
-/**
- * Copies the checkpoints of all generations. It must run before the log is read, so that the log is never
- * behind them.
- * @param flaws receives a flaw for each checkpoint that cannot be read
- */
+/** Copies the checkpoints of all generations, before the log is read, which is then never behind them. */
 export async function copyStates(data: string, temporary: string, flaws: Flaw[]): Promise<CopiedState[]> {
   const copied: CopiedState[] = []
   for (const { generation, folder } of await storedGenerations(data)) {
@@ -63,12 +62,24 @@ export async function copyStates(data: string, temporary: string, flaws: Flaw[])
   return copied
 }
 
+/** Copies the rows of views; see `copyStates`. */
+export async function copyStoredViews(data: string, temporary: string, flaws: Flaw[]) {
+  try {
+    return await copyViews(data, viewsIn(temporary))
+  } catch (error) {
+    flaws.push(flawOf(error))
+    return []
+  }
+}
+
+const viewsIn = (temporary: string) => join(temporary, 'views')
+
 interface HistoryToVerify {
   readonly data: string
   readonly log: Log
   readonly states: readonly CopiedState[]
+  readonly views: Awaited<ReturnType<typeof copyStoredViews>>
   readonly temporary: string
-  /** Receives the flaws that are found. */
   readonly flaws: Flaw[]
   /** Called with the number of records that were derived since the last call. */
   readonly derived: (records: number) => void
@@ -80,10 +91,7 @@ interface HistoryToVerify {
  */
 export async function verifyHistory(given: HistoryToVerify): Promise<VerifiedHistory> {
   const { data, log, states, flaws } = given
-  const { facts } = await findControls(
-    log,
-    Array.from({ length: log.partitions }, () => 0),
-  )
+  const { facts } = await findControls(log)
   const { kept, changed } = await checkCode(data)
   for (const file of changed) {
     const message = `${file} does not have the hash that it is named after. Put it back from a copy.`
@@ -110,27 +118,23 @@ export async function verifyHistory(given: HistoryToVerify): Promise<VerifiedHis
     try {
       const made = await deriveAgain(state, facts, given)
       if (isLive) isDrained = made.isDrained
-      const { tables, records, imprint } = made
-      generations.push({ ...is, checked: true, tables, records, imprint })
+      const { tables, records, imprint, views } = made
+      generations.push({ ...is, checked: true, tables, records, imprint, ...(views.length > 0 && { views }) })
     } catch (error) {
       flaws.push({ ...flawOf(error), generation })
       generations.push({ ...is, checked: false, reason: 'deriving it failed, as reported above' })
     }
   }
   const ofLive = generations.find(({ live }) => live)
-  const { generation: _g, live: _l, version: _v, ...history } = ofLive ?? none
+  if (ofLive === undefined) {
+    const reason = 'no state was saved yet, so there is nothing to compare'
+    return { checked: false, reason, generations }
+  }
+  const { generation: _g, live: _l, version: _v, ...history } = ofLive
   return { ...history, generations }
 }
 
 const notDrained = 'some events of the live generation are not in the log of their partition yet'
-
-const none = {
-  generation: 0,
-  live: true,
-  version: '',
-  checked: false as const,
-  reason: 'no state was saved yet, so there is nothing to compare',
-}
 
 /** Why a generation is not derived again; undefined when it is. */
 function reasonAgainst(
@@ -170,13 +174,18 @@ function versionsOf({ generation, version }: CheckpointSummary, facts: readonly 
   return new Set([baseOf(facts, generation) ?? version, ...itsOwn, version])
 }
 
+const todo =
+  'Remove the folder `state` while no process runs: the next start derives it again. Then find out who wrote ' +
+  'to it, or what in the code is not deterministic.'
+
 async function deriveAgain(
   { generation, version, directory: copy }: CopiedState,
   facts: readonly ControlFact[],
-  { data, log, temporary, flaws, derived }: HistoryToVerify,
-): Promise<{ tables: number; records: number; imprint: string; isDrained: boolean }> {
+  { data, log, temporary, flaws, derived, views }: HistoryToVerify,
+) {
   const base = baseOf(facts, generation) ?? version
-  const derive = (directory: string) => {
+  const refold = await Refold.open({ views, generation }, { data, log, folder: viewsIn(temporary) })
+  const derive = (directory: string, watch?: Refold) => {
     let before = 0
     const host: GenerationHost = {
       log,
@@ -184,13 +193,19 @@ async function deriveAgain(
       programOf: async (version) => sandboxed(await readCode(data, version)),
       checked: false,
     }
-    return derivedDigests(host, lineageOf(facts, generation), base, (applied) => {
-      derived(applied - before)
-      before = applied
-    })
+    return derivedDigests(
+      host,
+      lineageOf(facts, generation),
+      base,
+      (applied) => {
+        derived(applied - before)
+        before = applied
+      },
+      watch,
+    )
   }
   const stored = await derive(copy)
-  const again = await derive(join(temporary, `again-${generation}`))
+  const again = await derive(join(temporary, `again-${generation}`), refold)
   assert(
     stored.records === again.records,
     'both derivations apply all records',
@@ -202,11 +217,16 @@ async function deriveAgain(
     const isTable = again.tables.has(part)
     const message =
       `${isTable ? `Table "${part}"` : `"${part}"`} of generation ${generation} is not what the log and the ` +
-      'code derive. Remove the folder `state` ' +
-      'while no process runs: the next start derives it again. Then find out who wrote to it, or what in ' +
-      'the code is not deterministic.'
+      `code derive. ${todo}`
     flaws.push({ code: isTable ? 'table-differs' : 'state-differs', message, generation })
   }
+  const compared = refold.compare()
+  for (const { difference } of compared) {
+    if (difference === undefined) continue
+    const message = `A view of generation ${generation} is not what the log and its code give: ${difference}. ${todo}`
+    flaws.push({ code: 'table-differs', message, generation })
+  }
   const { records, isDrained } = again
-  return { tables: again.tables.size, records, imprint: again.imprint.sha256, isDrained }
+  const confirmed = compared.map(({ view: { name, sha256 } }) => ({ name, sha256 }))
+  return { tables: again.tables.size, records, imprint: again.imprint.sha256, isDrained, views: confirmed }
 }

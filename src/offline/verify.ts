@@ -15,7 +15,13 @@ import { type ConsistentSnapshot, recordsIn, snapshotConsistently } from './data
 import { logOfSnapshot } from './log-of-snapshot.ts'
 import { beginStep, type LongWork } from './progress.ts'
 import { withTemporaryFolder } from './temporary-folder.ts'
-import { type CopiedState, copyStates, type VerifiedHistory, verifyHistory } from './verify-history.ts'
+import {
+  type CopiedState,
+  copyStates,
+  copyStoredViews,
+  type VerifiedHistory,
+  verifyHistory,
+} from './verify-history.ts'
 
 export interface VerifyOptions extends LongWork {
   /** The data directory. A process may have it open. */
@@ -64,6 +70,7 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
   return withTemporaryFolder('hence-verify-', async (temporary) => {
     // Copied before the log is read, so that the log is never behind them.
     const states = options.history === false ? undefined : await copyStates(data, temporary, flaws)
+    const views = states === undefined ? [] : await copyStoredViews(data, temporary, flaws)
     const taken = await snapshotOrFlaw(data, flaws)
     const read = { logId: null as string | null, records: 0, bytes: 0, heads: 0 }
     let history: VerifiedHistory = {
@@ -92,11 +99,13 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
       if (states !== undefined && isWhole) {
         const log = logOfSnapshot(snapshot, ends)
         const derived = beginStep(options, 'derive', 'records', recordsToDerive(snapshot, states))
-        history = await verifyHistory({ data, log, states, temporary, flaws, derived }).catch((error) => {
-          signal?.throwIfAborted()
-          flaws.push(flawOf(error))
-          return { checked: false as const, reason: 'reading failed, as reported above' }
-        })
+        history = await verifyHistory({ data, log, states, views, temporary, flaws, derived }).catch(
+          (error) => {
+            signal?.throwIfAborted()
+            flaws.push(flawOf(error))
+            return { checked: false as const, reason: 'reading failed, as reported above' }
+          },
+        )
       }
     }
     // The reason of an abort may be a HenceError, which was taken for a flaw above.

@@ -8,11 +8,7 @@ import { readLiveCheckpoint } from './checkpoints.ts'
 import { readCode } from './code.ts'
 import { logOfSnapshot } from './log-of-snapshot.ts'
 
-/**
- * The version of the code that derives the live tables at the end of a log: the one of the last checkpoint,
- * or of a control record behind it.
- * @throws HenceError `code-not-kept` (change) where there is neither
- */
+/** The version of the live tables at the end of a log, by the last checkpoint or control record. */
 export async function versionInForce(data: string, snapshot: LogSnapshot): Promise<string> {
   const checkpoint = await readLiveCheckpoint(data)
   const from = checkpoint?.positions ?? snapshot.partitions.map(() => 0)
@@ -29,11 +25,7 @@ export async function versionInForce(data: string, snapshot: LogSnapshot): Promi
   )
 }
 
-/**
- * The code that derives the live tables of a data directory; undefined where there is no log, or the code is
- * not kept.
- * @throws HenceError what reading the log and the checkpoint throws
- */
+/** The code that derives the live tables; undefined where there is no log, or the code is not kept. */
 export async function codeInForce(data: string): Promise<AppBundle | undefined> {
   const snapshot = await snapshotLog(data)
   if (snapshot === undefined) return undefined

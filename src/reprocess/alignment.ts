@@ -32,8 +32,7 @@ export async function align(context: ReprocessContext, candidate: Candidate): Pr
   }
   const [here, there] = [live.processor.positions.join(), alignment.positions.join()]
   assert(here === there, 'an aligned candidate has the positions of the live generation', there, here)
-  live.processor.forget(Number.POSITIVE_INFINITY)
-  await live.checkpoint()
+  await live.checkpoint(Number.POSITIVE_INFINITY)
   await candidate.save(true)
 }
 

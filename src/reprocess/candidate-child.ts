@@ -20,10 +20,7 @@ const childModule = moduleBeside(import.meta.url, 'child-process')
 /** Whether a child process can be started; an application that is bundled into one file has no such module. */
 export const canDeriveInChild = (): boolean => existsSync(childModule)
 
-/**
- * The candidate, derived in a child process: live requests then wait neither for its turns of the event loop
- * nor for its garbage collector.
- */
+/** The candidate in a child process: live requests wait neither for its turns nor for its garbage. */
 export class CandidateChild implements Candidate {
   readonly #options: ChildOptions
   readonly #host: ChildHost

@@ -35,7 +35,6 @@ export class CandidateInProcess implements Candidate {
   readonly #host: InProcessHost
   readonly #generation: Generation
   readonly #follower: Follower
-  #share: number
   #snapshots: { readonly before: SavedGeneration; readonly after: SavedGeneration } | undefined
   /** Settles when nobody reads the snapshots any more. */
   #reading: Promise<unknown> = Promise.resolve()
@@ -58,7 +57,6 @@ export class CandidateInProcess implements Candidate {
   private constructor(host: InProcessHost, generation: Generation, { share, paused }: CandidateOptions) {
     this.#host = host
     this.#generation = generation
-    this.#share = share
     this.#follower = new Follower(generation, { ...host, log: host.generations.log }, { share, paused })
   }
 
@@ -67,7 +65,6 @@ export class CandidateInProcess implements Candidate {
   }
 
   async setShare(share: number): Promise<void> {
-    this.#share = share
     this.#follower.share = share
   }
 
@@ -90,8 +87,7 @@ export class CandidateInProcess implements Candidate {
   }
 
   async save(prune: boolean): Promise<void> {
-    if (prune) this.#generation.processor.forget(Number.POSITIVE_INFINITY)
-    await this.#generation.checkpoint()
+    await this.#generation.checkpoint(prune ? Number.POSITIVE_INFINITY : 0)
   }
 
   async snapshot(live: GenerationVersion): Promise<void> {
@@ -128,7 +124,7 @@ export class CandidateInProcess implements Candidate {
       stopped.reject(given)
     }
     const summariser = new Summariser(options)
-    const pace = new Pace(this.#host, this.#share)
+    const pace = new Pace(this.#host, this.progress.share)
     pace.begin()
     for (const difference of comparison(before, after)) {
       if (difference !== undefined) {
@@ -151,13 +147,10 @@ export class CandidateInProcess implements Candidate {
     await this.#follower.stop()
     const own = this.#takeWrittenKeys()
     await this.save(false)
-    return this.#updateCorrections(live, changed, own, this.#share)
+    return this.#updateCorrections(live, changed, own, this.progress.share)
   }
 
-  /**
-   * The keys that this generation has saved since the last call; undefined at the first call, which starts to
-   * track them.
-   */
+  /** The keys that this generation has saved since the last call; undefined at the first call. */
   #takeWrittenKeys(): WrittenKeys | undefined {
     const { store, program } = this.#generation
     const written = store.takeWrittenKeys(comparedCollections(program.app))
@@ -174,10 +167,7 @@ export class CandidateInProcess implements Candidate {
     return writeCorrectionFiles(this.#corrections!, promotion, this.#host.keep)
   }
 
-  /**
-   * Compares the keys that have changed in either generation, or everything if those are unknown.
-   * @returns how many keys had changed; infinity if everything was compared
-   */
+  /** Compares the keys that have changed, or everything; returns how many had, infinity for everything. */
   async #updateCorrections(
     live: GenerationVersion,
     changedLive: WrittenKeys | undefined,

@@ -11,20 +11,14 @@ import { noCandidate, reprocessFailure } from './errors.ts'
 import { type CandidateManifest, writeManifest } from './manifest.ts'
 import type { ReprocessStatus } from './reprocessing.ts'
 
-/**
- * The longest time slice of work in the engine's process, in milliseconds: a live request may have to wait
- * for it.
- */
+/** The longest slice of work in the engine's process, in milliseconds, which live requests may wait for. */
 const sliceMsMax = 2
 /**
  * The default share of the time in the engine's process: with it, live work takes at most twice as long. A
  * child process never rests by default: the operating system shares the processors.
  */
 const shareInProcess = 0.5
-/**
- * In the engine's process the candidate saves smaller checkpoints than the live generation, because they
- * block live work.
- */
+/** In the engine's process the candidate saves smaller checkpoints, because they block live work. */
 const checkpointsPerLive = 8
 
 type SlotState =
@@ -35,10 +29,7 @@ type SlotState =
   /** It could not be opened; the live generation is not affected. */
   | { readonly kind: 'failed'; readonly manifest: CandidateManifest; readonly error: HenceError }
 
-/**
- * The place beside the live generation, with one candidate at most: opens it, closes it, and stores which one
- * it is.
- */
+/** The place beside the live generation: opens and closes the candidate, and stores which one it is. */
 export class CandidateSlot {
   readonly #context: ReprocessContext
   /** The data directory, if a child process can derive in it. */
@@ -118,10 +109,7 @@ export class CandidateSlot {
     }
   }
 
-  /**
-   * Opens a candidate.
-   * @param anew derive from the beginning; otherwise it continues from its last checkpoint
-   */
+  /** Opens a candidate, anew from the beginning, or at its last checkpoint. */
   async open(manifest: CandidateManifest, anew = false): Promise<void> {
     const { history } = this.#context
     const { generation, version, paused, share = this.#shareDefault } = manifest
@@ -195,10 +183,7 @@ export class CandidateSlot {
     }
   }
 
-  /**
-   * Closes the candidate, which is saved, and opens its generation in the engine's process. Reopens the
-   * candidate on failure.
-   */
+  /** Closes the candidate, saved, and opens its generation in this process. Reopens it on failure. */
   async takeGeneration(): Promise<Generation> {
     const candidate = this.required()
     const manifest = this.manifest!
@@ -214,17 +199,14 @@ export class CandidateSlot {
     }
   }
 
-  /**
-   * Lets the candidate continue after it was stopped. If that fails, its status says why, and `resume` tries
-   * again.
-   */
+  /** Lets the candidate continue after a stop. If that fails, its status says why; `resume` tries again. */
   async continue(): Promise<void> {
     const { candidate } = this
     await candidate?.release().catch(() => {})
     if (candidate?.progress.state !== 'failed') await candidate?.start().catch(() => {})
   }
 
-  /** Closes the candidate and deletes its state. @throws HenceError `reprocess-none` (change) */
+  /** Closes the candidate and deletes its state. */
   async discard(): Promise<void> {
     const { manifest } = this
     if (manifest === undefined) throw noCandidate()

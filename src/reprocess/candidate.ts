@@ -13,7 +13,6 @@ export interface Candidate {
   setShare(share: number): Promise<void>
   /** Begins, or continues after a pause or a failure. */
   start(): Promise<void>
-  /** Stops until `start`. */
   pause(): Promise<void>
   /** Resolves when it has caught up with the live generation; rejects when it failed, is paused or is ended. */
   caughtUp(): Promise<void>

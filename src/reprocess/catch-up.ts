@@ -4,11 +4,7 @@ import type { ReprocessStatus } from './reprocessing.ts'
 
 const pollMsMax = 200
 
-/**
- * Polls the status of the candidate until it is no longer deriving, or the signal aborts.
- * @param report called with every status
- * @returns the last status; undefined when there is no candidate (any more)
- */
+/** Polls and reports the status while the candidate derives, until an abort; returns the last one. */
 export async function catchUp(
   statusNow: () => Promise<ReprocessStatus | undefined>,
   signal: AbortSignal,

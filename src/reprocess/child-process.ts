@@ -169,8 +169,7 @@ async function open(options: ChildOptions): Promise<void> {
       growing.grow(await connection.call('rule', partition, ruling))
     },
     report: (report) => void connection.call('report', report).catch(() => {}),
-    // Live work is in another process, so there is nothing to wait for; with a share below 1 it rests all the
-    // same.
+    // Live work is in another process, so nothing waits; with a share below 1 it rests all the same.
     isBusy: () => share < 1,
     next: () => new Promise(() => {}),
     sliceMsMax,

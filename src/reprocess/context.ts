@@ -1,4 +1,3 @@
-import type { Clock } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
 import type { Codes } from '../generation/codes.ts'
 import { mayBeSent } from '../generation/derive-tail.ts'
@@ -6,22 +5,19 @@ import type { Generation, GenerationHost } from '../generation/generation.ts'
 import { type ControlFact, wasLiveAt } from '../log/control-history.ts'
 import type { Log } from '../log/log.ts'
 import { type CorrectionRecord, encodeRuling, type Ruling, type RulingRecord } from '../log/record.ts'
+import type { Processor } from '../processor/processor.ts'
 import type { Reporter } from '../report.ts'
 import type { InterruptionCode } from '../sandbox/timed.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { LiveProgress } from './follower.ts'
+import type { Foreground } from './pace.ts'
 import type { GenerationVersion } from './reprocessing.ts'
 
 /** The services of the engine that reprocessing uses. */
-export interface ReprocessorHost {
-  readonly clock: Clock
+export interface ReprocessorHost extends Omit<Foreground, 'sliceMsMax'> {
   readonly checkpointRows: number
-  /** Resolves when the live generation has applied another record. */
-  next(): Promise<void>
   /** Resolves when the live generation has caught up, if an interruption made it start over. */
   settled(): Promise<unknown>
-  /** Whether any request waits for its outcome. */
-  isBusy(): boolean
   /** Low watermark: no future record can have a smaller log time. */
   lowWatermark(): number
   /** Holds new requests back and drains those in flight, then acts; then requests go on. */
@@ -66,17 +62,21 @@ export function reprocessContext(parts: ReprocessParts, host: ReprocessorHost) {
     get liveVersion(): GenerationVersion {
       return { generation: context.live.number, version: context.live.program.version }
     },
-    /** How far the live generation has come; if `beyond` is given, once it has applied a record behind that. */
+    /**
+     * How far the live generation has come; if `beyond` is given, once it has applied a record behind that.
+     * All events under way are in memory then: a candidate needs to know each of them.
+     */
     async liveProgress(beyond?: readonly number[]): Promise<LiveProgress> {
-      const isBeyond = (position: number, partition: number) => position > beyond![partition]!
-      while (beyond !== undefined && !context.live.processor.positions.some(isBeyond)) await host.next()
+      const isThere = ({ positions, channels }: Processor) =>
+        !channels.hasDropped && (!beyond || positions.some((next, partition) => next > beyond[partition]!))
+      while (!isThere(context.live.processor)) await host.next()
       await host.settled()
       const { processor } = context.live
       const { positions } = processor
       return {
         positions: [...positions],
         lowWatermark: host.lowWatermark(),
-        inFlight: positions.map((_, target) => processor.waitingFor(target)),
+        inFlight: positions.map((_, target) => [...processor.channels.waitingFor(target)]),
       }
     },
     /**

@@ -1,8 +1,8 @@
 import { upcastToNewest } from '../app/version.ts'
 import { operatorRequests } from '../derivation/operator.ts'
 import type { Log, Position } from '../log/log.ts'
-import { decodeRecord, type RequestRecord } from '../log/record.ts'
-import { recordsAt } from '../log/records-at.ts'
+import type { RequestRecord } from '../log/record.ts'
+import { requestsAt } from '../log/records-at.ts'
 import type { Program } from '../sandbox/program.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import { checkPartitionKey } from '../state/keys.ts'
@@ -36,21 +36,14 @@ export class CorrectedRequests {
     this.#limitMs = limitMs
   }
 
-  /**
-   * Reads requests, with their keys by the first version that returns one.
-   * @returns by `partition:offset`
-   */
+  /** Reads requests, by `partition:offset`, with their keys by the first version that returns one. */
   async read(positions: readonly Position[]): Promise<ReadonlyMap<string, CorrectedRequest>> {
-    const records: [position: string, record: RequestRecord][] = []
-    for (const [partition, here] of Map.groupBy(positions, ({ partition }) => partition)) {
-      const offsets = here.map(({ offset }) => offset).sort((a, b) => a - b)
-      for await (const { offset, bytes } of recordsAt(this.#log, partition, offsets))
-        records.push([`${partition}:${offset}`, decodeRecord(bytes) as RequestRecord])
-    }
-    const keys = await this.#keysOf(records.map(([, record]) => record))
+    const found: { readonly token: string; readonly record: RequestRecord }[] = []
+    for await (const each of requestsAt(this.#log, positions)) found.push(each)
+    const keys = await this.#keysOf(found.map(({ record }) => record))
     return new Map(
-      records.map(([position, { type, input }], i) => [
-        position,
+      found.map(({ token, record: { type, input } }, i) => [
+        token,
         { type, input: JSON.parse(input), key: keys[i] },
       ]),
     )

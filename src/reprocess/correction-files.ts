@@ -94,10 +94,7 @@ async function* filesOf(
   for (const [portion, hash] of portions.entries()) yield readFile(portionName(number, portion), hash)
 }
 
-/**
- * Reads the corrections of a promotion, one portion at a time.
- * @throws HenceError `corrections-lost` (operator) if a file is missing or has changed
- */
+/** Reads the corrections of a promotion, one portion at a time. */
 export async function* readCorrectionFiles(
   read: ReadText,
   promotion: PromotionFact,

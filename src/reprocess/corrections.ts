@@ -61,11 +61,7 @@ export class CorrectionSet {
   /** By collection and key. A key has two findings if its table has moved to another scope, otherwise one. */
   readonly #found = new Map<string, FoundCorrection[]>()
 
-  /**
-   * Compares two generations, and replaces the findings for the keys compared. The stores must not change
-   * meanwhile; pass views if `pause` returns to the event loop.
-   * @param keys the keys that may have changed since the last call; undefined: all
-   */
+  /** Compares two generations, or only these keys. The stores must not change meanwhile. */
   async update(
     before: CorrectedSide,
     after: CorrectedSide,
@@ -100,8 +96,7 @@ export class CorrectionSet {
       if (difference === undefined) continue
       if (isNewEffect(difference)) {
         const row = effectRow(after, difference.id)!
-        // The generation before has forgotten its effects of that time: this one was delivered, or never
-        // asked for.
+        // The generation before has forgotten that time: this one was delivered, or never asked for.
         const isForgotten = row.state === 'pending' && row.at < sources.forgottenBefore
         const asDone: EffectRow = { ...row, state: 'done', endedAt: row.at, tries: 0, correction: true }
         if (isForgotten) {
@@ -124,8 +119,7 @@ export class CorrectionSet {
       }
     }
     await flush()
-    // An outcome that an earlier promotion corrected, and that both generations derive alike: the new one
-    // must keep it, too.
+    // An outcome that an earlier promotion corrected, and both generations derive alike, must be kept, too.
     for (const [identity, text] of before.store.range('decided')) {
       const paused = pause()
       if (paused) await paused
@@ -163,10 +157,7 @@ export class CorrectionSet {
     return count
   }
 
-  /**
-   * Yields the corrections as JSON, numbered from 0 without gaps.
-   * @param promotion its number, the identity that approves it, and the offset of its record in partition 0
-   */
+  /** Yields the corrections of a promotion as JSON, numbered from 0 without gaps. */
   *lines(promotion: {
     readonly number: number
     readonly identity: string
@@ -187,10 +178,7 @@ export class CorrectionSet {
   }
 }
 
-/**
- * Whether a stored outcome already has this one as the outcome that the client received, and its own as
- * `corrected`.
- */
+/** Whether a stored outcome has this one as the outcome received, and its own as `corrected`. */
 function keepsReceived(text: string | undefined, received: unknown): boolean {
   if (!text?.includes('\t')) return false
   return canonicalJson(decodeStoredOutcome(text).outcome) === canonicalJson(received)

@@ -33,10 +33,7 @@ export interface CandidateProgress {
 
 export interface FollowerHost extends Foreground {
   readonly log: Log
-  /**
-   * Resolves to how far the live generation has come; if `beyond` is given, once it has applied a record
-   * behind that.
-   */
+  /** How far the live generation has come; if `beyond` is given, once it has applied a record behind that. */
   liveProgress(beyond?: readonly number[]): Promise<LiveProgress>
   /** How many records the live generation had applied at the last report. */
   liveRecords(): number
@@ -170,10 +167,7 @@ export class Follower {
     await this.#reached.promise
   }
 
-  /**
-   * Applies exactly what the live generation, which is quiesced, has applied. Messages that are still in
-   * flight afterwards belong behind records to come, which may have the log time of the last record.
-   */
+  /** Applies exactly what the quiesced live generation has. Messages then in flight belong behind its end. */
   async align(live: LiveProgress): Promise<void> {
     await this.stop()
     await this.#derive(live, {
@@ -281,10 +275,7 @@ export class Follower {
     this.#host.changed()
   }
 
-  /**
-   * Registers events that the log will hold, also if this generation has not reached the promotion before
-   * them yet.
-   */
+  /** Registers events that the log will hold, also if this generation is still before their promotion. */
   #noteRecorded(inFlight: LiveProgress['inFlight']): void {
     const { processor } = this.#generation
     for (const [target, events] of inFlight.entries()) {
@@ -327,10 +318,7 @@ interface Measurement {
   readonly records: number
 }
 
-/**
- * It counts as caught up when it is at most this many records behind, or as many as it derives in this many
- * milliseconds.
- */
+/** It counts as caught up at most this many records behind, or as many as it derives in this time. */
 const nearRecords = 1_000
 const nearMs = 200
 

@@ -13,10 +13,7 @@ import { type PromotionFact, readCorrectionCounts, readCorrectionFiles } from '.
 import { approvalReused } from './errors.ts'
 import type { Promotion } from './reprocessing.ts'
 
-/**
- * Requests are made to wait for a promotion once at most this many keys change between two comparisons: it
- * takes milliseconds.
- */
+/** Requests wait for a promotion once at most this many keys change between comparisons: milliseconds. */
 const changedKeysMax = 5_000
 
 interface Approval {
@@ -161,10 +158,7 @@ export class Promoter {
     }
   }
 
-  /**
-   * Writes corrections that an earlier process could not write any more. Nothing else is written to the log
-   * meanwhile.
-   */
+  /** Writes the corrections that an earlier process could not. Nothing else is written meanwhile. */
   async finishCorrections(): Promise<void> {
     const { history, live } = this.#context
     const last = history.findLast((fact): fact is PromotionFact => fact.type === 'promotion')

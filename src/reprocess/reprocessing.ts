@@ -52,10 +52,7 @@ export interface Reprocessing {
   pause(): Promise<ReprocessStatus>
   /** Continues after a pause or a failure. Throws `reprocess-none` (change). */
   resume(): Promise<ReprocessStatus>
-  /**
-   * Resolves when the candidate has reached the end of the log; rejects if it fails, or the signal aborts.
-   * Throws `reprocess-none`.
-   */
+  /** Resolves at the end of the log; rejects if it fails, or the signal aborts. Throws `reprocess-none`. */
   caughtUp(signal?: AbortSignal): Promise<ReprocessStatus>
   /**
    * Waits until the candidate has caught up, then compares both generations as they are at one moment.

@@ -61,7 +61,7 @@ for (const [how, code, end] of [
   ['is discarded', 'reprocess-none', (engine: Engine<App>) => engine.reprocessing.discard()],
   ['belongs to an engine that closes', 'engine-closed', (engine: Engine<App>) => engine.close()],
 ] as const) {
-  test(`calls that wait for a candidate that ${how} reject`, { timeout: 5_000 }, async () => {
+  test(`calls that wait for a candidate that ${how} reject`, { timeout: 60_000 }, async () => {
     const { data, gate } = holding(memoryStorage({ partitions: 2 }))
     const engine = await open(data)
     await pay(engine, 3_000)

@@ -1,5 +1,5 @@
 import type { SubmitOptions } from '../app/service.ts'
-import { orAborted } from '../clock.ts'
+import { onAbort, orAborted } from '../clock.ts'
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import { changeError, type HenceError } from '../failure.ts'
 import type { CodeOf } from '../generation/codes.ts'
@@ -187,17 +187,15 @@ export class Reprocessor implements Reprocessing {
     options: SummaryOptions,
     signal: AbortSignal | undefined,
   ): Promise<DiffSummary> {
-    // The signal may have aborted before the listener is added.
     signal?.throwIfAborted()
-    const stop = () => candidate.stopComparing()
-    signal?.addEventListener('abort', stop)
+    const forget = onAbort(signal, () => candidate.stopComparing())
     try {
       return await candidate.compare(options)
     } catch (error) {
       signal?.throwIfAborted()
       throw error
     } finally {
-      signal?.removeEventListener('abort', stop)
+      forget()
     }
   }
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readdir } from 'node:fs/promises'
 import { test } from 'node:test'
 import { HenceError } from '../failure.ts'
 import { RpcConnection, type RpcFunctions, type RpcTransport } from './rpc.ts'
@@ -169,4 +170,14 @@ test('messages that arrive after the other side was lost are ignored, and none a
   await settled()
   await rejected
   assert.equal(sent.length, 1)
+})
+
+test('an errno arrives as what happened to which file, and what to do', async () => {
+  const { here } = pair({}, { list: () => readdir('/no/folder') })
+  await assert.rejects(here.call('list'), (error) => {
+    assert.ok(error instanceof HenceError)
+    assert.deepEqual([error.code, error.advice], ['file-unusable', 'operator'])
+    assert.match(error.message, /^\/no\/folder cannot be used: it is not there \(ENOENT\)\. /)
+    return true
+  })
 })

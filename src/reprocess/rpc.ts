@@ -1,4 +1,5 @@
 import { HenceError } from '../failure.ts'
+import { fileFailure } from '../file-failure.ts'
 
 /** Carries messages to another process, and delivers them in the order in which they were sent. */
 export interface RpcTransport {
@@ -6,10 +7,7 @@ export interface RpcTransport {
   receive(listener: (message: unknown) => void): void
 }
 
-/**
- * The functions that one side offers to the other. Their parameters and results must survive a structured
- * clone.
- */
+/** The functions of one side. Parameters and results must survive a structured clone. */
 // biome-ignore lint/suspicious/noExplicitAny: every function has parameters of its own.
 export type RpcFunctions = { readonly [name: string]: (...values: any[]) => unknown }
 
@@ -24,10 +22,7 @@ interface RpcError {
   readonly advice?: HenceError['advice']
 }
 
-/**
- * Remote procedure calls between two processes, in both directions. A call resolves to the other side's
- * result, or rejects with its error.
- */
+/** Remote procedure calls between two processes, both ways; a call rejects with the other side's error. */
 export class RpcConnection<Remote extends RpcFunctions> {
   readonly #transport: RpcTransport
   readonly #pending = new Map<number, PromiseWithResolvers<unknown>>()
@@ -88,8 +83,9 @@ export class RpcConnection<Remote extends RpcFunctions> {
 }
 
 function encodeError(error: unknown): RpcError {
-  if (error instanceof HenceError) {
-    const { name, message, code, advice } = error
+  const known = error instanceof HenceError ? error : fileFailure(error)
+  if (known !== undefined) {
+    const { name, message, code, advice } = known
     return { name, message, code, advice }
   }
   return error instanceof Error
