@@ -43,14 +43,16 @@ export function setAlarm(clock: Clock, time: number, ring: () => void): () => vo
   return () => clearTimeout(timer)
 }
 
+/** Whether something was done within a duration. A time in the future is that of a clock that was wrong. */
+export function isWithin(clock: Clock, ms: number, at: number | undefined): boolean {
+  const now = clock.now()
+  return at !== undefined && at <= now && now - at < ms
+}
+
 /** Milliseconds for measuring durations; see `Clock.elapsed`. */
 export const elapsed = (clock: Clock): number => (clock.elapsed ? clock.elapsed() : performance.now())
 
-/**
- * Calls back once when a duration has passed; see `Clock.timer`.
- * @param keepsAlive whether the process stays alive until then
- * @returns cancels the timer
- */
+/** Calls back once when a duration has passed; see `Clock.timer`. Returns what cancels that. */
 export function setTimer(clock: Clock, ms: number, done: () => void, keepsAlive = true): () => void {
   if (clock.timer) return clock.timer(ms, done)
   const timer = setTimeout(done, ms)
@@ -58,53 +60,46 @@ export function setTimer(clock: Clock, ms: number, done: () => void, keepsAlive 
   return () => clearTimeout(timer)
 }
 
-/**
- * Waits for a duration, and keeps the process alive meanwhile. Ends early, without an error, when the signal
- * aborts.
- */
-export function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve()
-    const end = () => {
-      cancel()
-      signal.removeEventListener('abort', end)
-      resolve()
-    }
-    const cancel = setTimer(clock, ms, end)
-    signal.addEventListener('abort', end)
-  })
+/** Calls back at an abort, or at once after one. Returns what ends that: a signal may be long-lived. */
+export function onAbort(signal: AbortSignal | undefined, act: () => void): () => void {
+  if (signal?.aborted) act()
+  signal?.addEventListener('abort', act)
+  return () => signal?.removeEventListener('abort', act)
 }
+
+/** Waits for a duration, and keeps the process alive meanwhile. An abort ends it early, without an error. */
+export const pause = (clock: Clock, ms: number, signal: AbortSignal): Promise<void> =>
+  wait((end) => setTimer(clock, ms, end), signal)
 
 /**
  * Waits until a clock has moved on by some milliseconds, or was set back. Ends early, without an error, when
  * the signal aborts. It does not keep the process alive.
  */
-export function backgroundPause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+export async function backgroundPause(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  if (ms > 0) await wait((end) => setAlarm(clock, clock.now() + ms, end), signal)
+}
+
+function wait(begin: (end: () => void) => () => void, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    if (signal.aborted || ms <= 0) return resolve()
+    if (signal.aborted) return resolve()
     const end = () => {
       cancel()
-      signal.removeEventListener('abort', end)
+      forget()
       resolve()
     }
-    const cancel = setAlarm(clock, clock.now() + ms, end)
-    signal.addEventListener('abort', end)
+    const cancel = begin(end)
+    const forget = onAbort(signal, end)
   })
 }
 
-/**
- * Waits for a promise or an abort, whichever comes first. Leaves no listener on the signal, which may be
- * long-lived.
- */
+/** Waits for a promise or an abort. */
 export async function orAborted(promise: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
   const { promise: aborted, resolve } = Promise.withResolvers<void>()
-  const stop = () => resolve()
-  if (signal?.aborted) stop()
-  signal?.addEventListener('abort', stop)
+  const forget = onAbort(signal, resolve)
   try {
     await Promise.race([promise, aborted])
   } finally {
-    signal?.removeEventListener('abort', stop)
+    forget()
   }
 }
 

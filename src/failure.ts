@@ -35,7 +35,9 @@ export function shown(text: string, charactersMax = 100): string {
   return text.length <= charactersMax ? text : `${text.slice(0, charactersMax).toWellFormed()}…`
 }
 
-/** The message of anything that was thrown. */
+/** A text in the place of a sentence whose end the message has. */
+export const unended = (text: string): string => text.replace(/\.$/, '')
+
 export const thrownText = (thrown: unknown): string =>
   thrown instanceof Error ? thrown.message : String(thrown)
 
@@ -46,3 +48,19 @@ export const failedKey = (key: string | undefined) =>
 /** Thrown to callers of a closed engine, and to those who wait when it closes. */
 export const engineClosed = () =>
   retryError('engine-closed', 'The engine is closed. Send the same request to the next one.')
+
+/**
+ * Ends each of these, one after the other, whatever becomes of those before.
+ * @throws the first of their errors
+ */
+export async function endAll(ends: readonly (() => unknown)[]): Promise<void> {
+  const errors: unknown[] = []
+  for (const end of ends) {
+    try {
+      await end()
+    } catch (error) {
+      errors.push(error)
+    }
+  }
+  if (errors.length > 0) throw errors[0]
+}

@@ -21,10 +21,18 @@ const plainText = /^[^\x00-\x1f\x7f]*$/
  * Makes the identity of a request.
  * @param requestId 1 to 255 visible ASCII characters; a UUID is taken in either case
  * @param principal at most 255 bytes of UTF-8 without control characters; may be empty
- * @throws HenceError `request-id-invalid`, `principal-invalid` (change)
  */
 export function identityOf(requestId: string, principal: string): Identity {
-  checkRequestId(requestId)
+  const isUuid7 = typeof requestId === 'string' && uuid7.test(requestId)
+  if (!isUuid7) checkRequestId(requestId)
+  if (principal !== last.principal) last = { principal, end: endOf(principal) }
+  return `${isUuid7 ? `7${requestId.toLowerCase()}` : `x${requestId}`}${last.end}`
+}
+
+/** The principal of the identity that was made last, mostly that of the next one too, and its part of it. */
+let last = { principal: '', end: '\0' }
+
+function endOf(principal: string): string {
   if (
     typeof principal !== 'string' ||
     !plainText.test(principal) ||
@@ -36,8 +44,7 @@ export function identityOf(requestId: string, principal: string): Identity {
       'A principal must be text of at most 255 bytes without control characters.',
     )
   }
-  const id = uuid7.test(requestId) ? `7${requestId.toLowerCase()}` : `x${requestId}`
-  return `${id}\0${ascii.test(principal) ? principal : Buffer.from(principal).toString('latin1')}`
+  return `\0${ascii.test(principal) ? principal : Buffer.from(principal).toString('latin1')}`
 }
 
 export const requestIdOf = (identity: Identity): string => identity.slice(1, identity.indexOf('\0'))
@@ -46,10 +53,12 @@ export function principalOf(identity: Identity): string {
   return Buffer.from(identity.slice(identity.indexOf('\0') + 1), 'latin1').toString()
 }
 
-/**
- * @param of where the id was given
- * @throws HenceError `request-id-invalid` (change)
- */
+/** Who sent a request, as readers name it. */
+export function senderOf(identity: Identity): { readonly requestId: string; readonly principal: string } {
+  return { requestId: requestIdOf(identity), principal: principalOf(identity) }
+}
+
+/** @param of where the id was given */
 export function checkRequestId(requestId: string, of = 'A request id'): void {
   if (typeof requestId === 'string' && visibleAscii.test(requestId)) return
   throw changeError(
@@ -61,10 +70,7 @@ export function checkRequestId(requestId: string, of = 'A request id'): void {
   )
 }
 
-/**
- * The id that a request replies to, as stories know it: a UUID of version 7 in lower case.
- * @throws HenceError `request-id-invalid` (change)
- */
+/** The id that a request replies to, as stories know it: a UUID of version 7 in lower case. */
 export function answeredId(id: string, requestId: string): string {
   checkRequestId(id, 'The id in `inReplyTo`')
   const [answered, own] = [id, requestId].map((each) => (uuid7.test(each) ? each.toLowerCase() : each))
@@ -78,7 +84,13 @@ export function answeredId(id: string, requestId: string): string {
 /** The time in a version 7 id, in milliseconds since 1970; undefined for an id without one. */
 export function timeOf(identity: Identity): number | undefined {
   if (identity[0] !== '7') return undefined
-  return Number.parseInt(identity.slice(1, 9) + identity.slice(10, 14), 16)
+  let time = 0
+  // Its 12 digits, in lower case, with a hyphen after the eighth. Slices would cost ten times as much.
+  for (let i = 1; i < 14; i++) {
+    const code = identity.charCodeAt(i)
+    if (i !== 9) time = 16 * time + code - (code < 0x3a ? 0x30 : 0x57)
+  }
+  return time
 }
 
 /** The end (not included) of the range of identities, from '7' on, whose ids are older than a time. */

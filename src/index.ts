@@ -39,7 +39,8 @@ export type { CodeOf } from './generation/codes.ts'
 export type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from './log/carrier.ts'
 export type { Appended, Batch, Log, Position } from './log/log.ts'
 export type { ChangePlace, RowChange, RowHistory } from './query/history.ts'
-export type { Changes, KeyedClaim, KeyedViolation } from './query/reader.ts'
+export type { KeyedClaim, KeyedViolation } from './query/judged.ts'
+export type { Changes } from './query/reader.ts'
 export type {
   Preview,
   Story,

@@ -11,8 +11,6 @@ export const depthMax = 64
  * would round to a whole number or 0, lone surrogates, more than 64 levels.
  *
  * `JSON.parse` runs first, so the scan can rely on the grammar.
- *
- * @throws HenceError `json-invalid` (change), which names the position
  */
 export function parseStrict(text: string): unknown {
   let value: unknown
@@ -25,7 +23,6 @@ export function parseStrict(text: string): unknown {
   return value
 }
 
-/** @throws HenceError `json-invalid` (change) for bytes that are not UTF-8 */
 export function textOf(bytes: Uint8Array): string {
   if (!isUtf8(bytes)) throw invalid('its bytes are not UTF-8')
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
@@ -40,13 +37,18 @@ const colon = 0x3a
 function scan(text: string): void {
   /** The names seen so far in each open object; undefined for a list. */
   const open: (Names | undefined)[] = []
+  // A lone surrogate needs one, since the text is UTF-8.
+  const hasEscapes = text.includes('\\')
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at)
     if (code === quote) {
       const end = endOfString(text, at)
-      const content = contentOf(text, at, end)
+      const isName = nextCode(text, end + 1) === colon
+      if (isName || hasEscapes) {
+        const content = contentOf(text, at, end)
+        if (isName) addName(open[open.length - 1]!, content, end)
+      }
       at = end
-      if (nextCode(text, at + 1) === colon) addName(open[open.length - 1]!, content, at)
     } else if (code === minus || (code >= 0x30 && code <= 0x39)) {
       const end = endOfNumber(text, at)
       checkNumber(text, at, end)
@@ -123,8 +125,7 @@ function checkNumber(text: string, from: number, end: number): void {
     if (!Number.isInteger(number) || isWhole(token)) return
     throw invalid(`the number ${shown(token)} is a whole number only after rounding; send it as text`, from)
   }
-  // A double this large is a whole number, however it is written. From 1e21 on JSON.stringify writes an
-  // exponent.
+  // A double this large is whole, however it is written. From 1e21 on JSON.stringify writes an exponent.
   if (Math.abs(number) < 1e21 || !/[eE]/.test(token) || digitsOf(token) !== digitsOf(String(number))) {
     throw invalid(
       `the number ${shown(token)} is beyond 2^53 − 1, where doubles have gaps; send it as text`,

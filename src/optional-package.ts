@@ -1,10 +1,6 @@
 import { changeError } from './failure.ts'
 
-/**
- * Throws unless an optional package is installed.
- * @param need the subject of the message, for example `E-mails need`
- * @throws HenceError `package-missing` (change)
- */
+/** Throws unless an optional package is installed. `need` begins the message: `E-mails need`. */
 export function requirePackage(name: string, need: string): void {
   try {
     import.meta.resolve(name)

@@ -1,3 +1,6 @@
+/** A number of things: `1 record`, `2 records`. */
+export const counted = (n: number, one: string, many = `${one}s`) => `${n} ${n === 1 ? one : many}`
+
 /**
  * Makes text that was not made by Hence safe to show: writes control, bidirectional and invisible characters
  * as `\\u…`, so that none takes effect on a terminal or a page, and the text stays on its line. JSON keeps

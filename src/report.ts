@@ -18,10 +18,7 @@ export const printReport: Reporter = ({ level, code, message }) => {
   if (level !== 'info') console.error(`hence: ${level}: ${code}: ${plain(message)}`)
 }
 
-/**
- * The reporter that a host has given, or `printReport`. Messages may repeat texts of others, and hosts write
- * them to logs.
- */
+/** The reporter of the host, or `printReport`. Messages may repeat texts of others, and end up in logs. */
 export function reporterOf(given: Reporter = printReport): Reporter {
   return (report) => given({ ...report, message: plain(report.message) })
 }

@@ -35,7 +35,6 @@ export function backupCommand() {
     })
 }
 
-/** Prints the result of a copy; returns the exit code. */
 export async function printCopied(copied: Copied, json: boolean | undefined): Promise<number> {
   const { directory, ok, logId, records, flaws } = copied
   const mark = ok ? paint.good('✔') : '·'

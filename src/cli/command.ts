@@ -8,13 +8,10 @@ import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
 import { note, printError } from './terminal/output.ts'
 import { Stopped, withProgress } from './terminal/progress.ts'
 
-/** A command with the options, exit codes and errors that all commands share. */
 export class HenceCommand extends Command {
-  /** The first of its examples. */
   example = ''
   #readsLog = false
 
-  /** Adds the options for the server's address and the caller's key. */
   server(): this {
     return this.addOption(
       new Option('--url <url>', 'the URL where the server is mounted')
@@ -34,15 +31,11 @@ export class HenceCommand extends Command {
       .option('--app <module>', 'with --data: the module of the app (default: the code kept there)')
   }
 
-  /** Adds the option for a data directory that no server is asked for. */
   data(): this {
     return this.requiredOption('--data <directory>', dataMeaning)
   }
 
-  /**
-   * Adds the options for a data directory whose log is read. Before the action, a copy of a log is brought up
-   * to date, or its age is printed.
-   */
+  /** Adds the options for a log that is read. A copy of one is brought up to date, or its age printed. */
   readsLog(): this {
     this.#readsLog = true
     return this.data().addOption(logOption())
@@ -52,10 +45,7 @@ export class HenceCommand extends Command {
     return this.option('--json', 'print JSON, for programs')
   }
 
-  /**
-   * Sets the action. It returns the exit code, by default `ok`; an error that it throws is printed, and
-   * decides the code.
-   */
+  /** Sets the action, which returns the exit code, by default `ok`; an error that it throws is printed. */
   runs<Args extends unknown[]>(action: (...args: Args) => Promise<number | undefined>): this {
     return this.action(async (...args) => {
       // Commander passes the arguments, the options and the command itself.
@@ -98,7 +88,6 @@ async function refreshed(data: string, log: string | undefined): Promise<void> {
   note(`${data} has a copy of the log in ${carrier}, as of ${time}. --log brings it up to date.`)
 }
 
-/** The options of a command on a data directory at rest. */
 export interface DataOptions {
   readonly data: string
   readonly json?: true
@@ -106,7 +95,6 @@ export interface DataOptions {
 
 export const dataMeaning = 'the data directory: the log and everything derived from it'
 
-/** Makes a command; `--help` shows the examples at its end. */
 export function command(name: string, description: string, examples: readonly string[]): HenceCommand {
   const made = new HenceCommand(name)
   made.example = examples[0]!
@@ -126,6 +114,9 @@ export function wholeNumber(text: string): number {
   if (/^\d{1,15}$/.test(text)) return Number(text)
   throw new InvalidArgumentError('It must be a whole number.')
 }
+
+/** Gathers the values of an option that may be repeated. */
+export const repeated = (each: string, before: readonly string[] = []): readonly string[] => [...before, each]
 
 /** A log time in milliseconds since 1970. */
 export function logTime(text: string): number {
@@ -156,7 +147,6 @@ export function keyParts(text: string): readonly QueryPart[] {
 /** HENC on a telephone keypad. */
 export const portDefault = 4362
 
-/** The options of a command that asks a server or opens a data directory. */
 export interface ServiceOptions {
   readonly url: string
   readonly key?: string

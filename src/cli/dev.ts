@@ -3,7 +3,6 @@ import { performance } from 'node:perf_hooks'
 import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { loadHandlers } from '../offline/app-module.ts'
-import type { Diff } from '../reprocess/reprocessing.ts'
 import type { AppBundle } from '../sandbox/bundle.ts'
 import { command } from './command.ts'
 import { versionText } from './reprocess/status-text.ts'
@@ -12,7 +11,7 @@ import { summaryLines } from './terminal/diff-format.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { paint, printError, printLines } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
-import { FileWatch } from './watch.ts'
+import { fileWatch } from './watch.ts'
 
 export function devCommand() {
   const dev = command(
@@ -39,7 +38,7 @@ export function devCommand() {
       })
       if (session === undefined) return exitCode.ok
       let work = Promise.resolve()
-      const watch = new FileWatch(() => {
+      const watch = fileWatch(() => {
         work = work.then(async () => {
           await session.saved(() => load(module))
           watch.follow(session.files())
@@ -56,10 +55,7 @@ export function devCommand() {
     })
 }
 
-/**
- * Bundles the app from its files as they are now.
- * @throws HenceError `bundle-failed` (change)
- */
+/** Bundles the app from its files as they are now. */
 async function load(module: string): Promise<AppBundle> {
   const { bundleApp } = await import('../sandbox/bundle.ts')
   const { sandboxed } = await import('../sandbox/program.ts')
@@ -69,7 +65,6 @@ async function load(module: string): Promise<AppBundle> {
   return code
 }
 
-/** Runs an app, and replaces it by its next versions. */
 async function openSession(first: AppBundle, options: ServeOptions, stopping: AbortSignal) {
   const { data, partitions, handlers, views: modules = [], json } = options
   const { bundleApp } = await import('../sandbox/bundle.ts')
@@ -101,13 +96,12 @@ async function openSession(first: AppBundle, options: ServeOptions, stopping: Ab
     served = await serve(engine, options, report)
     const listens = `${paint.strong(engine.app.name)} listens on ${paint.strong(served.url)}`
     const event = { event: 'listening', listening: served.url, app: engine.app.name, version: code.hash }
-    await say(options, `${listens} ${paint.faint(versionText(code.hash))}`, event)
+    await say(options, `${listens} ${paint.faint(`(${versionText(code.hash)})`)}`, event)
   } catch (error) {
     await engine.close()
     throw error
   }
   return {
-    /** Resolves to the exit code when the engine has stopped. */
     stopped,
     files: () => [code, ...views].flatMap(({ files }) => files),
     /** Tries the files as they are now. If anything is wrong with them, the running version stays. */
@@ -153,7 +147,11 @@ async function replaceCode(
     const diff = await reprocessing.diff()
     const ms = Math.round(performance.now() - startedAt)
     const { v7 } = await import('uuid')
-    await printDiff(options, diff, { version: code.hash, records, ms, failed: failures })
+    const facts = { version: code.hash, records, ms, failed: failures }
+    const lines = [`${records} records derived by ${versionText(code.hash)} in ${ms} ms.`]
+    if (failures > 0) lines.push(paint.bad(`${failures} derivations failed.`))
+    const text = [...lines, ...summaryLines(diff)].join('\n')
+    await say(options, text, { event: 'derived', ...facts, diff })
     await reprocessing.promote(
       { diff: diff.sha256, note: 'hence dev' },
       { requestId: v7(), principal: 'dev' },
@@ -168,24 +166,6 @@ async function replaceCode(
   }
 }
 
-async function printDiff(
-  options: ServeOptions,
-  diff: Diff,
-  facts: {
-    readonly version: string
-    readonly records: number
-    readonly ms: number
-    readonly failed: number
-  },
-): Promise<void> {
-  const { version, records, ms, failed } = facts
-  const lines = [`${records} records derived by ${versionText(version)} in ${ms} ms.`]
-  if (failed > 0) lines.push(paint.bad(`${failed} derivations failed.`))
-  lines.push(...summaryLines(diff))
-  await say(options, lines.join('\n'), { event: 'derived', ...facts, diff })
-}
-
-/** Prints an event: one line of JSON, or text. */
 async function say({ json }: ServeOptions, text: string, event: object): Promise<void> {
   await printLines(json ? JSON.stringify(event) : text)
 }

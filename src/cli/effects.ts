@@ -1,15 +1,15 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { InvalidArgumentError, Option } from 'commander'
 import type { EffectState } from '../effect/outbox.ts'
-import type { ServiceOptions } from './command.ts'
-import { command, group, wholeNumber } from './command.ts'
+import { counted } from '../plain-text.ts'
+import { command, group, type ServiceOptions, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode, exitCodeOf } from './terminal/exit-code.ts'
 import { note, paint, printError, printResult } from './terminal/output.ts'
 import { Progress } from './terminal/progress.ts'
 
 export function effectsCommand() {
-  return group('effects', 'show effects, and deliver again those that were given up', [
+  return group('effects', 'show effects, and deliver dead ones again', [
     listCommand(),
     showCommand(),
     redriveCommand(),
@@ -73,20 +73,20 @@ interface RedriveOptions extends ServiceOptions {
 }
 
 function redriveCommand() {
-  return command('redrive', 'deliver effects again that were given up: these, or all of a type', [
+  return command('redrive', 'deliver dead effects again: these, or all of a type', [
     'hence effects redrive --type email --dry-run                           only prints which',
     'hence effects redrive --type email --reason "the mail server is back"',
     'hence effects redrive 5f1e4c0a-… --reason "address corrected"',
   ])
     .argument('[ids...]', 'the ids of effects')
-    .option('--type <type>', 'all effects of this type that were given up')
+    .option('--type <type>', 'all dead effects of this type')
     .option('--per-second <number>', 'redrive at most this many a second', wholeNumber, 100)
     .option('--per-key <number>', 'redrive at most this many of each key; the others stay', wholeNumber)
     .option('--reason <text>', 'the reason, which is kept in the log')
     .option('--dry-run', 'only print which')
     .option(
       '--may-repeat',
-      'also effects given up more than 24 hours ago: their receiver may act a second time',
+      'also effects asked for more than 24 hours ago: their receiver may act a second time',
     )
     .engine()
     .json()
@@ -132,14 +132,14 @@ function redriveCommand() {
             startedAt + ((counts.redriven + counts.refused) * 1_000) / perSecond - performance.now(),
           )
           const input = { effect: id, key, reason, ...(mayRepeat && { mayRepeat }) }
-          const reply = await opened.service.submit('hence:redrive' as never, input as never, {
-            requestId: v7(),
-          })
-          const { status, reason: why } = reply as { status: string; reason?: string }
-          counts[status === 'accepted' ? 'redriven' : 'refused']++
-          const result = status === 'accepted' ? paint.good('redriven') : `${paint.warn(status)} ${why ?? ''}`
+          const { reply, isAccepted, text } = await opened.decide('hence:redrive', input, v7())
+          counts[isAccepted ? 'redriven' : 'refused']++
           line.end()
-          await printResult(json, { effect: id, ...reply }, `${id} ${result}`)
+          await printResult(
+            json,
+            { effect: id, ...reply },
+            `${id} ${isAccepted ? paint.good('redriven') : text}`,
+          )
           line.show(() => `${counts.redriven} redriven, ${counts.refused} refused`)
         }
         line.end()
@@ -156,10 +156,10 @@ function redriveCommand() {
 function lineOf(effect: EffectState): string {
   const { id, type, input, state, at, tries, error } = effect
   const colour = { pending: paint.warn, done: paint.good, dead: paint.bad }[state]
-  const ended = tries === undefined ? '' : ` after ${tries} ${tries === 1 ? 'try' : 'tries'}`
+  const ended = tries === undefined ? '' : ` after ${counted(tries, 'try', 'tries')}`
   const why = error === undefined ? '' : `: ${error}`
   return (
     `${colour(state)}${ended} ${paint.strong(type)} ${JSON.stringify(input)}${why} ` +
-    `${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
+    `${paint.faint(`(${id}, ${new Date(at).toISOString()})`)}`
   )
 }

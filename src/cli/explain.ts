@@ -1,7 +1,6 @@
 import { failedKey } from '../failure.ts'
 import type { Story, StoryChange, StoryCorrection } from '../query/story.ts'
-import type { ServiceOptions } from './command.ts'
-import { command } from './command.ts'
+import { command, type ServiceOptions } from './command.ts'
 import { withService } from './service.ts'
 import { outcomeText, valueText } from './terminal/outcome-text.ts'
 import { paint, printResult } from './terminal/output.ts'
@@ -21,53 +20,47 @@ export function explainCommand() {
     })
 }
 
-interface Branch {
-  readonly text: string
-  readonly branches: readonly Branch[]
-}
+type Branch = string | { readonly text: string; readonly branches: readonly Branch[] }
 
 /** The story as a tree: the request, and below it each of its records with what that did. */
 function tree(story: Story): string[] {
   const { requestId, principal, type, input, token, at, outcome, corrected, inReplyTo, replies, steps } =
     story
   const by = principal === '' ? '' : ` by ${principal}`
-  const root: Branch = {
-    text:
-      `${paint.strong(type)} ${JSON.stringify(input)} ` +
-      `${paint.faint(`${requestId}${by}, ${new Date(at).toISOString()}, at ${token}`)}`,
+  const root =
+    `${paint.strong(type)} ${JSON.stringify(input)} ` +
+    `${paint.faint(`${requestId}${by}, ${new Date(at).toISOString()}, at ${token}`)}`
+  const branches: Branch[] = [
+    outcomeText(outcome),
+    ...(corrected ? [`${paint.warn('corrected:')} it would be ${outcomeText(corrected)}`] : []),
+    ...(inReplyTo === undefined ? [] : [`in reply to ${inReplyTo}`]),
+    ...steps.map(stepBranch),
+    ...replies.map(
+      ({ inReplyTo: id, type, requestId: reply, token: place }) =>
+        `reply ${paint.strong(type)} ${reply} to ${id} ${paint.faint(`at ${place}`)}`,
+    ),
+  ]
+  return [root, ...drawn(branches)]
+}
+
+function stepBranch({ kind, type, key, token, ...step }: Story['steps'][number]): Branch {
+  const under = key === undefined ? failedKey(undefined) : JSON.stringify(key)
+  return {
+    text: `${kind} ${paint.strong(type)} under ${under} ${paint.faint(`at ${token}`)}`,
     branches: [
-      { text: outcomeText(outcome), branches: [] },
-      ...(corrected === undefined
-        ? []
-        : [{ text: `${paint.warn('corrected:')} it would be ${outcomeText(corrected)}`, branches: [] }]),
-      ...(inReplyTo === undefined ? [] : [{ text: `in reply to ${inReplyTo}`, branches: [] }]),
-      ...steps.map((step) => ({
-        text:
-          `${step.kind} ${paint.strong(step.type)} under ${step.key === undefined ? failedKey(undefined) : JSON.stringify(step.key)} ` +
-          `${paint.faint(`at ${step.token}`)}`,
-        branches: [
-          ...(step.correction === undefined ? [] : [correctionBranch(step.correction)]),
-          ...step.changes.map((change) => ({ text: changeText(change), branches: [] })),
-          ...step.events.map((event) => ({
-            text: `emitted ${event.type} to ${event.key === undefined ? 'another key' : JSON.stringify(event.key)} ${valueText(event.data)}`.trimEnd(),
-            branches: [],
-          })),
-          ...step.effects.map(({ id, type, input, state }) => ({
-            text: `effect ${paint.strong(type)} ${valueText(input)}, ${state} ${paint.faint(id)}`,
-            branches: [],
-          })),
-          ...(step.failure === undefined
-            ? []
-            : [{ text: paint.bad(`failed, ${step.failure.code}: ${step.failure.message}`), branches: [] }]),
-        ],
-      })),
-      ...replies.map(({ inReplyTo: id, type, requestId: reply, token: place }) => ({
-        text: `reply ${paint.strong(type)} ${reply} to ${id} ${paint.faint(`at ${place}`)}`,
-        branches: [],
-      })),
+      ...(step.correction ? [correctionBranch(step.correction)] : []),
+      ...step.changes.map(changeText),
+      ...step.events.map(({ type, key, data }) => {
+        const to = key === undefined ? 'another key' : JSON.stringify(key)
+        return `emitted ${type} to ${to} ${valueText(data)}`.trimEnd()
+      }),
+      ...step.effects.map(
+        ({ id, type, input, state }) =>
+          `effect ${paint.strong(type)} ${valueText(input)}, ${state} ${paint.faint(`(${id})`)}`,
+      ),
+      ...(step.failure ? [paint.bad(`failed, ${step.failure.code}: ${step.failure.message}`)] : []),
     ],
   }
-  return [root.text, ...drawn(root.branches)]
 }
 
 /** The correction, and below it who approved it, when, and on which diff. */
@@ -77,7 +70,7 @@ function correctionBranch(correction: StoryCorrection): Branch {
   const approved =
     `promotion ${number}, of generation ${generation} with version ${version.slice(0, 12)}, approved${by} ` +
     `(${requestId}, ${new Date(at).toISOString()}) on diff ${diff.slice(0, 12)}${note === undefined ? '' : `: ${note}`}`
-  return { text: correctedText(correction), branches: [{ text: approved, branches: [] }] }
+  return { text: correctedText(correction), branches: [approved] }
 }
 
 function correctedText(correction: StoryCorrection): string {
@@ -87,17 +80,17 @@ function correctedText(correction: StoryCorrection): string {
   }
   const { effect, before, after } = correction
   const now = after === undefined ? 'nothing' : valueText(after.input)
-  return `effect ${valueText(before.input)}, ${before.state} → ${now} ${paint.faint(effect)}`
+  return `effect ${valueText(before.input)}, ${before.state} → ${now} ${paint.faint(`(${effect})`)}`
 }
 
 function drawn(branches: readonly Branch[]): string[] {
-  return branches.flatMap(({ text, branches: below }, i) => {
+  return branches.flatMap((branch, i) => {
+    const { text, branches: below } = typeof branch === 'string' ? { text: branch, branches: [] } : branch
     const last = i === branches.length - 1
     return [`${last ? '└─' : '├─'} ${text}`, ...drawn(below).map((line) => `${last ? '  ' : '│ '} ${line}`)]
   })
 }
 
-/** One changed row on one line: before and after. */
 export function changeText({ table, key, before, after }: StoryChange): string {
   const row = `${table} ${JSON.stringify(key)}`
   if (before === undefined) return `${paint.good('+')} ${row} ${JSON.stringify(after)}`

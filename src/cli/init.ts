@@ -48,10 +48,7 @@ async function write(template: string, folder: string): Promise<string[]> {
   return files
 }
 
-/**
- * The template has these files under other names: npm does not pack a `.gitignore`, and with a `package.json`
- * the template would be a package that does not find Hence here.
- */
+/** Under other names here: npm packs no `.gitignore`, and a `package.json` would be a package of its own. */
 const renamed: Readonly<Record<string, string>> = {
   gitignore: '.gitignore',
   'app-package.json': 'package.json',

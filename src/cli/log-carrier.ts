@@ -11,7 +11,13 @@ export function logOption(): Option {
 }
 
 /** Opens the carrier at an address. A driver is loaded only for a log that needs it. */
-export async function carrierAt(url: string, report: Reporter = printReport): Promise<Carrier> {
+export async function carrierAt(url: string, reporter: Reporter = printReport): Promise<Carrier> {
+  const said = new Set<string>()
+  // A command may look more than once at how safe the log is.
+  const report: Reporter = (each) => {
+    if (!said.has(each.message)) reporter(each)
+    said.add(each.message)
+  }
   const scheme = /^[a-z]+(?=:\/\/)/.exec(url)?.[0]
   if (scheme === 'postgres' || scheme === 'postgresql') {
     const { postgresLog, postgresLogAt } = await import('../postgres/log.ts')
@@ -27,5 +33,4 @@ export async function carrierAt(url: string, report: Reporter = printReport): Pr
   )
 }
 
-/** Whether an argument is the address of a carrier, and not a directory. */
 export const isAddress = (text: string): boolean => /^[a-z]+:\/\//.test(text)

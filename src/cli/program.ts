@@ -3,10 +3,7 @@ import { Command, CommanderError } from 'commander'
 import { exitCode } from './terminal/exit-code.ts'
 import { exitWhenReaderStops } from './terminal/output.ts'
 
-/**
- * Loads only the command that runs. `--help` loads all of them, so each imports the engine, the server and
- * the work on directories only when it runs.
- */
+/** Loads only the command that runs; `--help` loads all, so the heavy rooms are imported when they run. */
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   init: async () => (await import('./init.ts')).initCommand(),
   dev: async () => (await import('./dev.ts')).devCommand(),
@@ -32,7 +29,6 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   keys: async () => (await import('./keys.ts')).keysCommand(),
 }
 
-/** Runs the command that the arguments name, and sets the exit code of the process. */
 export async function run(argv: readonly string[]): Promise<void> {
   exitWhenReaderStops()
   try {

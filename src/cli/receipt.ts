@@ -1,9 +1,8 @@
 import { checkReceipt, type Proven } from '../audit/receipt.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
-import { principalOf, requestIdOf } from '../identity.ts'
+import { senderOf } from '../identity.ts'
 import { decodeRecord } from '../log/record.ts'
-import type { ServiceOptions } from './command.ts'
-import { command, group, jsonValue } from './command.ts'
+import { command, group, jsonValue, type ServiceOptions } from './command.ts'
 import { readInput } from './input-file.ts'
 import { withService } from './service.ts'
 import { paint, print, printResult } from './terminal/output.ts'
@@ -55,8 +54,7 @@ function fieldsOf({ logId, partition, offset, record, headTime }: Proven) {
   return {
     ...common,
     type,
-    requestId: requestIdOf(identity),
-    principal: principalOf(identity),
+    ...senderOf(identity),
     input: JSON.parse(input),
   }
 }

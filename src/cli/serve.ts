@@ -6,18 +6,16 @@ import type { Engine } from '../engine/engine.ts'
 import { changeError } from '../failure.ts'
 import type { Report, Reporter } from '../report.ts'
 import type { Server, StartingServer, server } from '../server/index.ts'
-import { dataMeaning, type HenceCommand, portDefault, wholeNumber } from './command.ts'
+import { dataMeaning, type HenceCommand, portDefault, repeated, wholeNumber } from './command.ts'
 import { keysFile } from './keys.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { printReport } from './terminal/output.ts'
 
-/** The options of the commands that serve an app. */
 export interface ServeOptions {
   readonly data: string
   readonly port: number
   readonly host: string
   readonly partitions?: number
-  /** The module of the handlers that run the app's effects. */
   readonly handlers?: string
   readonly views?: readonly string[]
   /** Without API keys everybody on this machine may do everything. */
@@ -43,11 +41,7 @@ export function serveOptions(command: HenceCommand): HenceCommand {
       '--handlers <module>',
       "the module that runs the app's effects; without it they are stored and not delivered",
     )
-    .option(
-      '--views <module>',
-      'a module of views, derived beside the app; may be repeated',
-      (module: string, before: readonly string[] = []) => [...before, module],
-    )
+    .option('--views <module>', 'a module of views, derived beside the app; may be repeated', repeated)
     .option('--partitions <number>', 'the number of partitions of a new log (default: 1)', wholeNumber)
 }
 
@@ -59,10 +53,7 @@ export interface Served {
 /** How long a predecessor may take to release the port after it has released the directory. */
 const portWaitMs = 5_000
 
-/**
- * How callers are authenticated: by the API keys of the data directory, if there are any.
- * @throws HenceError `keys-missing`, `listen-unsafe` (change)
- */
+/** How callers are authenticated: by the API keys of the data directory, if there are any. */
 export async function guardOf({
   data,
   host,
@@ -93,8 +84,9 @@ export function engineReport(json: true | undefined) {
   const show = printReport(json)
   const report = (each: Report) => {
     show(each)
-    // The process exits, so that a supervisor can start it again.
-    if (each.code === 'engine-stopped') stopped.resolve(exitCode.operator)
+    // The process exits, so that a supervisor can start it again, unless a person must look first.
+    if (each.code === 'engine-stopped')
+      stopped.resolve(each.level === 'alarm' ? exitCode.operator : exitCode.tryAgain)
   }
   return { report, stopped: stopped.promise }
 }
@@ -108,7 +100,6 @@ export async function serverOf(
   return (await import('../server/index.ts')).server(engine, { report, ...(await guardOf(options)) })
 }
 
-/** Serves an engine. */
 export async function serve(
   engine: Engine<App>,
   options: ServeOptions,

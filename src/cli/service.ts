@@ -14,7 +14,7 @@ import type { EffectState } from '../effect/outbox.ts'
 import type { Engine, EngineStats } from '../engine/engine.ts'
 import type { Story } from '../query/story.ts'
 import type { ServiceOptions } from './command.ts'
-import { printReport } from './terminal/output.ts'
+import { paint, printReport } from './terminal/output.ts'
 
 /** An engine works as long as it takes, and answers within this process, in milliseconds. */
 const embeddedMs = 2 ** 31 - 1
@@ -42,10 +42,7 @@ export async function openServer(
   return { reach, close: () => engine.close() }
 }
 
-/**
- * Asks a server, and returns the body of its answer.
- * @throws HenceError the error that it answers with
- */
+/** Asks a server, and returns the body of its answer, or throws the error that it answers with. */
 export async function ask(exchange: Exchange, call: HttpCall): Promise<unknown> {
   const answer = await exchange.ask(call)
   if (answer.status === 200 || answer.status === 204) return answer.body
@@ -77,24 +74,26 @@ function serviceOf(reach: ExchangeOptions, service: Connection<App>) {
         cursor = page.cursor
       } while (cursor !== undefined)
     },
-    /** Returns how far each view is. */
     views: async () => (await get<EngineStats>('/status')).views,
+    /** Sends a request of an operator; `why` is the reason if it is not accepted. */
+    async decide(type: string, input: object, requestId: string) {
+      const reply = await service.submit(type as never, input as never, { requestId })
+      const { status, reason: why = '' } = reply as { status: string; reason?: string }
+      return { reply, isAccepted: status === 'accepted', text: `${paint.warn(status)} ${why}` }
+    },
     effect: (id: string) =>
       get<NonNullable<Awaited<ReturnType<Engine<App>['effects']['get']>>>>(
         `/effects/${encodeURIComponent(id)}`,
       ),
     story: (requestId: string, principal: string | undefined) =>
       get<Story>(ofRequest(requestId, '', principal)),
-    /** Returns the proof that a request is in the log. */
     receipt: (requestId: string, principal: string | undefined) =>
       get<Receipt>(ofRequest(requestId, '/receipt', principal)),
     head: () => get<SignedHead>('/audit/head'),
-    /** Returns the proof that the log has only grown since a head of these sizes. */
     consistency: (from: readonly number[]) => get<Consistency>(`/audit/consistency?from=${from.join(',')}`),
   }
 }
 
-/** Opens the target, works with it, and closes it, however the work ends. */
 export async function withService<T>(
   options: ServiceOptions,
   work: (opened: Opened) => Promise<T>,

@@ -63,12 +63,13 @@ const shown = (_, value) => (value instanceof Uint8Array ? Buffer.from(value).to
 console.log(JSON.stringify({ columns: found.columns().map(({ name }) => name), rows }, shown))`
 
 async function read(statement: string, { data, limit, seconds }: DataOptions & SqlOptions): Promise<Found> {
-  const { sqlFile } = await import('../view/sql.ts')
+  const { sqlFile, tryReading } = await import('../view/sql.ts')
   const file = join(data, sqlFile)
   const bounds = { timeout: seconds * 1_000, killSignal: 'SIGKILL', maxBuffer: 256 * 1024 * 1024 } as const
   const args = ['--no-warnings', '-e', script, file, statement, `${limit}`]
   if (!existsSync(file))
     throw new InvalidArgumentError(`${data} has no view in SQLite: see \`sql\` of a view.`)
+  tryReading(file)
   return new Promise((resolve, reject) => {
     execFile(process.execPath, args, bounds, (error, out, errors) => {
       if (error === null) resolve(JSON.parse(out))

@@ -7,10 +7,11 @@ import type { Standby } from '../engine/engine.ts'
 import type { StartProgress } from '../engine/start-pause.ts'
 import { changeError, HenceError } from '../failure.ts'
 import { loadHandlers } from '../offline/app-module.ts'
+import { counted } from '../plain-text.ts'
 import type { Reporter } from '../report.ts'
 import { StartingServer } from '../server/starting.ts'
 import { collectEarly } from './collect-early.ts'
-import { command } from './command.ts'
+import { command, repeated } from './command.ts'
 import { carrierAt, logOption } from './log-carrier.ts'
 import { engineReport, guardOf, type ServeOptions, serve, serveOptions, serverOf } from './serve.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -23,26 +24,28 @@ export function startCommand() {
     'hence start shop.ts --data /var/lib/shop --partitions 8 --host 0.0.0.0 --port 80',
     'hence start shop.ts --log postgres://hence@db/shop the log in PostgreSQL; --data has a copy of it',
     'hence start shop.ts --handlers handlers.ts         delivers the effects of the app',
-    'hence start shop.ts --views views.ts              derives its views beside it',
+    'hence start shop.ts --views views.ts               derives its views beside it',
     'hence start shop.ts --wait                         takes over when the old process has drained',
     'hence start shop.ts --on-code-change continue      new code derives the next records',
   ]).argument('<app>', 'the module that exports the app, for example shop.ts')
   return serveOptions(start)
     .addOption(logOption())
     .option(
-      '--state <directory>',
-      'begin with this copy of the derived state, if there is none (`backup --state`)',
+      '--state <from>',
+      'begin with a copy of the derived state, if there is none: a directory (`backup --state`), or the URL ' +
+        'of another process of this log',
+    )
+    .addOption(
+      new Option('--state-key <secret>', 'with --state of a URL: an API key with the permission admin').env(
+        'HENCE_STATE_KEY',
+      ),
     )
     .option('--advertise <url>', 'with --log: where others reach this process; those that follow it say so')
     .option('--open', 'while the data directory has no API keys, let everybody on this machine do everything')
     .option('--wait', 'wait until another process releases the data directory, then take over')
     .option('--audit', 'sign tree heads of the log, at least every second; receipts require them')
     .option('--new-key', 'with --audit: make a new signing key if that of the data directory is lost')
-    .option(
-      '--publish <file>',
-      'with --audit: append each head to this file; may be repeated',
-      (target: string, before: readonly string[] = []) => [...before, target],
-    )
+    .option('--publish <file>', 'with --audit: append each head to this file; may be repeated', repeated)
     .option('--confirm-clock', 'the clock is right, although the log ends longer ago than ids are kept')
     .option('--check', 'derive every record twice and compare, as `hence dev` does')
     .addOption(
@@ -64,10 +67,10 @@ export function startCommand() {
 }
 
 interface StartOptions extends ServeOptions {
-  /** Where the log is, if not in the data directory. */
   readonly log?: string
   readonly advertise?: string
   readonly state?: string
+  readonly stateKey?: string
   readonly wait?: true
   readonly check?: true
   readonly audit?: true
@@ -79,7 +82,7 @@ interface StartOptions extends ServeOptions {
 
 async function startApp(path: string, options: StartOptions): Promise<number> {
   const { data, log, partitions, handlers, views, wait, check, audit, newKey, onCodeChange } = options
-  const { confirmClock, json, state } = options
+  const { confirmClock, json, state, stateKey } = options
   const { publish: files = [] } = options
   collectEarly(100)
   if (files.length > 0 && !audit)
@@ -91,7 +94,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
   const carrier = log === undefined ? undefined : await carrierAt(log)
   const loaded = await loadHandlers(handlers)
   const { createEngine } = await import('../engine/open-engine.ts')
-  const early = new EarlyServer(options)
+  const early = earlyServer(options)
   // A new directory has no predecessor that still has the port, and is not made in vain.
   if (!existsSync(data)) await early.listen()
   const opening = createEngine({
@@ -103,6 +106,7 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
     check,
     confirmClock,
     state,
+    stateKey,
     report,
     signal: stop.signal,
     stopping: stop.signal,
@@ -141,7 +145,9 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
         )
       } else {
         await print(`${paint.strong(engine.app.name)} listens on ${paint.strong(served.url)}`)
-        note(`${records} records in ${data}, ready after ${ms} ms. The console is at ${served.url}/console.`)
+        note(
+          `${counted(records, 'record')} in ${data}, ready after ${ms} ms. The console is at ${served.url}/console.`,
+        )
         note('Press Ctrl-C to stop.')
       }
       return await Promise.race([stop.asked.then(() => exitCode.ok), stopped])
@@ -162,53 +168,41 @@ function addressOf({ advertise, host, port }: StartOptions): string {
 const sayMs = 2_000
 
 /** Listens, and says how far the start is, from the moment that it begins to derive. */
-class EarlyServer {
-  readonly #options: ServeOptions
-  #opening: Promise<StartingServer | undefined> | undefined
-  readonly #server = new StartingServer()
-  #saidAt = performance.now()
+function earlyServer(options: ServeOptions) {
+  const server = new StartingServer()
+  let opening: Promise<StartingServer | undefined> | undefined
+  let saidAt = performance.now()
   /** The process that is active, while this one waits. */
-  #follows: string | undefined
-
-  constructor(options: ServeOptions) {
-    this.#options = options
+  let followed: string | undefined
+  const listen = () => {
+    opening = server.listen(options.port, options.host).then(() => server)
+    return opening
   }
-
-  progress(progress: StartProgress): void {
-    this.#server.progress(progress)
-    // A predecessor may still have the port; `serve` waits for it.
-    this.#opening ??= this.listen().catch(() => undefined)
-    if (progress.follows !== this.#follows && progress.follows !== undefined) {
-      const text = `Following ${progress.follows}, which is active. Takes over when it ends.`
-      // A script that reads this line may send a request next.
-      void this.#opening.then(() => note(text))
-    }
-    this.#follows = progress.follows
-    if (progress.follows !== undefined) return
-    if (performance.now() - this.#saidAt < sayMs) return
-    this.#saidAt = performance.now()
-    note(`Starting: ${progress.derived} of ${progress.of} records are derived.`)
-  }
-
-  /** @throws HenceError `listen-failed` (operator) */
-  listen(): Promise<StartingServer | undefined> {
-    const { port, host } = this.#options
-    this.#opening = this.#server.listen(port, host).then(() => this.#server)
-    return this.#opening
-  }
-
-  /** Serves reads while this process follows the active one. */
-  async serve(standby: Standby<App>, report: Reporter): Promise<void> {
-    this.#server.serve(await serverOf(standby, this.#options, report))
-  }
-
-  /** The server that listens already, if there is one. */
-  async open(): Promise<StartingServer | undefined> {
-    return this.#opening
-  }
-
-  async close(): Promise<void> {
-    await (await this.#opening)?.close()
+  return {
+    listen,
+    progress(progress: StartProgress): void {
+      const { derived, of, follows } = progress
+      server.progress(progress)
+      // A predecessor may still have the port; `serve` waits for it.
+      opening ??= listen().catch(() => undefined)
+      if (follows !== followed && follows !== undefined) {
+        const text = `Following ${follows}, which is active. Takes over when it ends.`
+        // A script that reads this line may send a request next.
+        void opening.then(() => note(text))
+      }
+      followed = follows
+      if (follows !== undefined || performance.now() - saidAt < sayMs) return
+      saidAt = performance.now()
+      note(`Starting: ${derived} of ${of} records are derived.`)
+    },
+    async serve(standby: Standby<App>, report: Reporter): Promise<void> {
+      server.serve(await serverOf(standby, options, report))
+    },
+    /** The server that listens already, if there is one. */
+    open: async () => opening,
+    async close(): Promise<void> {
+      await (await opening)?.close()
+    },
   }
 }
 

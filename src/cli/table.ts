@@ -1,6 +1,5 @@
 import type { Query, QueryPart } from '../app/index.ts'
-import type { ServiceOptions } from './command.ts'
-import { command, group, keyParts, wholeNumber } from './command.ts'
+import { command, group, keyParts, logTime, type ServiceOptions, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { indented, note, paint, printResult } from './terminal/output.ts'
@@ -18,12 +17,13 @@ function getCommand() {
     .argument('<table>')
     .argument('<key...>', 'the parts of the key, or one JSON list')
     .option('--after <token>', 'wait until the request with this token is applied')
+    .option('--at <token or time>', 'as it was then, if the changes since are kept', moment)
     .engine()
     .json()
     .runs(async (table: string, key: readonly string[], options: ReadingOptions) => {
       const parts = key.length === 1 ? keyParts(key[0]!) : key
       const row = await withService(options, ({ service }) =>
-        service.get(table as never, parts as never, { after: options.after }),
+        service.get(table as never, parts as never, { after: options.after, at: options.at }),
       )
       if (row === undefined) {
         note(`Table ${table} has no row ${JSON.stringify(parts)}.`)
@@ -48,13 +48,14 @@ function scanCommand() {
     .option('--reverse', 'from last to first')
     .option('--limit <number>', 'print at most this many rows', wholeNumber)
     .option('--after <token>', 'wait until the request with this token is applied')
+    .option('--at <token or time>', 'as it was then, if the changes since are kept', moment)
     .engine()
     .json()
     .runs(async (table: string, options: ScanOptions) => {
-      const { after, index, prefix, from, to, reverse, limit } = options
+      const { after, at, index, prefix, from, to, reverse, limit } = options
       const query: Query = { index, prefix, from, to, reverse, limit }
       await withService(options, async ({ service }) => {
-        for (const row of await service.scan(table as never, query as never, { after })) {
+        for (const row of await service.scan(table as never, query as never, { after, at })) {
           const { key, value } = row as { readonly key: readonly QueryPart[]; readonly value: unknown }
           await printResult(
             options.json,
@@ -68,6 +69,9 @@ function scanCommand() {
 
 interface ReadingOptions extends ServiceOptions {
   readonly after?: string
+  readonly at?: string | number
 }
 
 interface ScanOptions extends ReadingOptions, Query {}
+
+const moment = (text: string) => (/^\d+:\d+$/.test(text) ? text : logTime(text))

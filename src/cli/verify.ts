@@ -1,5 +1,6 @@
 import { readPublicKey } from '../audit/signing-key.ts'
 import type { Verification, VerifiedHistory } from '../offline/index.ts'
+import { counted } from '../plain-text.ts'
 import { command, type DataOptions } from './command.ts'
 import { readInput } from './input-file.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -48,7 +49,8 @@ function verificationText({ ok, records, bytes, heads, history, flaws }: Verific
   const { generations = [] } = history
   return [
     ...flaws.map(({ message }) => `${paint.bad('✘')} ${message}`),
-    `${ok ? paint.good('✔') : '·'} ${records} records, ${bytes} bytes, read and checked; ${heads} signed heads.`,
+    `${ok ? paint.good('✔') : '·'} ${counted(records, 'record')}, ${bytes} bytes, read and checked; ` +
+      `${counted(heads, 'signed head')}.`,
     ...(generations.length < 2
       ? [historyText(history, '')]
       : generations.map((each) => {
@@ -60,7 +62,10 @@ function verificationText({ ok, records, bytes, heads, history, flaws }: Verific
 
 function historyText(history: VerifiedHistory, which: string): string {
   return history.checked
-    ? `${paint.good('✔')} ${which}${history.tables} tables, derived again from ${history.records} ` +
-        'records: no difference.'
+    ? `${paint.good('✔')} ${which}${counted(history.tables, 'table')}${viewsText(history.views)}, derived again ` +
+        `from ${counted(history.records, 'record')}: no difference.`
     : `${paint.warn('!')} ${which}Not derived again: ${history.reason}.`
 }
+
+const viewsText = (views: readonly unknown[] = []) =>
+  views.length === 0 ? '' : ` and ${counted(views.length, 'view')}`

@@ -1,5 +1,4 @@
-import type { ServiceOptions } from './command.ts'
-import { command } from './command.ts'
+import { command, type ServiceOptions } from './command.ts'
 import { versionText } from './reprocess/status-text.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'

@@ -1,9 +1,9 @@
 import { Option } from 'commander'
 import { type Victim, type Violation, victimCount } from '../constraint/tables.ts'
 import { changeError } from '../failure.ts'
-import type { KeyedViolation } from '../query/reader.ts'
-import type { ServiceOptions } from './command.ts'
-import { command, group, wholeNumber } from './command.ts'
+import { counted } from '../plain-text.ts'
+import type { KeyedViolation } from '../query/judged.ts'
+import { command, group, repeated, type ServiceOptions, wholeNumber } from './command.ts'
 import { type Opened, withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { newRequestId, note, paint, printResult } from './terminal/output.ts'
@@ -75,7 +75,7 @@ function resolveCommand() {
     .option(
       '--victim <request>',
       'with choose: the request id of a victim, or REQUEST-ID@PRINCIPAL; may be repeated',
-      (each: string, before: readonly string[] = []) => [...before, each],
+      repeated,
     )
     .requiredOption('--reason <text>', 'the reason, which is kept in the history')
     .option(
@@ -97,13 +97,10 @@ function resolveCommand() {
           ...(units !== undefined && { units }),
           ...(action === 'choose' && { victims: victim.map(requestNamed) }),
         }
-        const reply = await opened.service.submit('hence:resolve-violation' as never, input as never, {
-          requestId,
-        })
-        const { status, reason: why } = reply as { status: string; reason?: string }
-        const result = status === 'accepted' ? paint.good('resolved') : `${paint.warn(status)} ${why ?? ''}`
-        await printResult(options.json, reply, result)
-        return status === 'accepted' ? exitCode.ok : exitCode.notAccepted
+        const decided = await opened.decide('hence:resolve-violation', input, requestId)
+        const { reply, isAccepted, text } = decided
+        await printResult(options.json, reply, isAccepted ? paint.good('resolved') : text)
+        return isAccepted ? exitCode.ok : exitCode.notAccepted
       })
     })
 }
@@ -129,7 +126,7 @@ async function violationsOf(
 async function violationOf(opened: Opened, id: string): Promise<KeyedViolation> {
   const found = (await violationsOf(opened, 'all')).find((each) => each.id === id)
   if (found === undefined) throw changeError('violation-not-found', `There is no violation ${id}.`)
-  const { victimsShown } = await import('../query/reader.ts')
+  const { victimsShown } = await import('../query/judged.ts')
   const query = { prefix: [found.key, id], limit: victimsShown }
   const rows = await opened.service.scan('hence.victims' as never, query as never)
   return { ...found, victims: rows.map(({ value }) => value as Victim) }
@@ -141,9 +138,9 @@ function lineOf({ id, constraint, key, state, excess, at, deadline, counts }: Ke
   const what =
     state === 'open'
       ? `${excess} in excess${deadline === null ? '' : `, the policy decides at ${new Date(deadline).toISOString()}`}`
-      : `${victims} ${victims === 1 ? 'victim' : 'victims'}`
+      : counted(victims, 'victim')
   return (
     `${colour(state)} ${paint.strong(constraint)} at ${JSON.stringify(key)}: ${what} ` +
-    `${paint.faint(`${id}, ${new Date(at).toISOString()}`)}`
+    `${paint.faint(`(${id}, ${new Date(at).toISOString()})`)}`
   )
 }

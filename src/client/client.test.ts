@@ -220,22 +220,32 @@ test('of two processes one that hangs is given up after five seconds, by many ca
       )
     },
   })
-  const calls = [1, 2].map((n) => exchange.ask({ path: `/${n}` }))
-  while (hung.length < 2) await new Promise(setImmediate)
+  const calls = [
+    exchange.ask({ path: '/1' }),
+    exchange.ask({ path: '/2' }),
+    exchange.open({ path: '/changes' }),
+  ]
+  while (hung.length < 3) await new Promise(setImmediate)
   t.mock.timers.tick(5_000)
   for (const call of calls) await assert.rejects(call, /within 5000 ms/)
   assert.deepEqual((await exchange.ask({ path: '/1' })).body, { of: 'another' })
 })
 
-test('calls that meet a standby together go to the process after it', async () => {
-  const standby = { code: 'engine-standby', advice: 'retry', detail: 'Another one is active.' }
-  const exchange = new Exchange({
-    url: ['http://standby', 'http://active'],
-    fetch: async (input) => Response.json(`${input}`.startsWith('http://active') ? {} : standby),
+for (const code of ['engine-standby', 'engine-unsure', 'server-closing', 'writes-held-up']) {
+  test(`calls that meet ${code} together go to the next process, at once`, async () => {
+    const headers = { 'retry-after': '1' }
+    const exchange = new Exchange({
+      url: ['http://other', 'http://active'],
+      fetch: async (input) => {
+        if (`${input}`.startsWith('http://active')) return Response.json({})
+        return Response.json({ code, advice: 'retry', detail: 'Not here.' }, { headers })
+      },
+    })
+    for (const answer of await Promise.all([exchange.ask({ path: '/1' }), exchange.ask({ path: '/2' })]))
+      assert.equal(answer.headers.get('retry-after'), null)
+    assert.deepEqual((await exchange.ask({ path: '/1' })).body, {})
   })
-  await Promise.all([exchange.ask({ path: '/1' }), exchange.ask({ path: '/2' })])
-  assert.deepEqual((await exchange.ask({ path: '/1' })).body, {})
-})
+}
 
 test('Retry-After is honoured, and retry() does not wait for it', async (t) => {
   const { server, hence } = await open(t, (asked) =>

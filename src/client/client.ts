@@ -136,10 +136,7 @@ export interface Subscription<A extends App, N extends TableName<A>> {
   readonly ended?: (error: HenceError) => void
 }
 
-/**
- * Sends an app's requests until they are decided, and reads its tables. A read reflects every outcome that
- * this client has received.
- */
+/** Sends an app's requests until they are decided. Its reads reflect every outcome that it has received. */
 export interface Client<A extends App> extends Pick<Service<A>, 'get' | 'scan'> {
   /**
    * Stores a request, sends it, and resolves when it is decided. Until then it stays stored, whatever happens
@@ -178,7 +175,8 @@ export interface Client<A extends App> extends Pick<Service<A>, 'get' | 'scan'> 
   close(): Promise<void>
 }
 
-const defaultQueue = ''
+/** How many tokens are kept; the events of requests decided longer ago have long been applied. */
+const tokensMax = 1_000
 
 /**
  * Makes a client of a Hence server: `client<typeof shop>({ url: '/hence', outbox: indexedDb() })`. Only the
@@ -190,10 +188,22 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     throw changeError('option-invalid', 'A client needs options with an `outbox`: indexedDb(), for example.')
   const { clock = systemClock, random = Math.random, parallel = 6, patienceMs = 10_000 } = options
   const backoff = options.backoff ?? { firstMs: 250, mostMs: 60_000 }
-  checkParallel(parallel)
+  if (!Number.isSafeInteger(parallel) || parallel < 1)
+    throw changeError('option-invalid', `\`parallel\` must be a whole number from 1 on, not ${parallel}.`)
   const exchange = new Exchange(options)
   const listeners = new Listeners<ClientEvents<A>>()
-  const tokens = new Tokens()
+  /**
+   * Tokens of accepted requests that this client has not read past yet. Reads wait for these tokens, so that
+   * a caller who received an outcome sees it, in whatever partition it is. Each token stands for its own
+   * request, so the latest does not replace those before it. Once a read has waited for a token, all later
+   * reads see it.
+   */
+  const tokens = new Set<string>()
+  const note = (token: string) => {
+    tokens.add(token)
+    const [oldest] = tokens
+    if (tokens.size > tokensMax) tokens.delete(oldest!)
+  }
   const closing = new AbortController()
   const following = { exchange, backoff, clock, random }
   const reading = new Reading({ ...following, patienceMs, closing: closing.signal })
@@ -209,15 +219,9 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
       newId,
       expired: ({ stored: { requestId, type, input, since } }): ExpiredChoice =>
         options.expired?.({ requestId, type, input: JSON.parse(input), since }) ?? 'keep',
-      listener: {
-        stored: (request) => listeners.tell('pending', pendingOf(request)),
-        decided: (request, reply) => {
-          if (reply.status === 'accepted') tokens.note(reply.token)
-          listeners.tell('decided', { ...pendingOf(request), reply } as never)
-        },
-        refused: (request, error) => listeners.tell('refused', { ...pendingOf(request), error }),
-        retrying: (request, inMs) => listeners.tell('retrying', { ...pendingOf(request), inMs }),
-        stuck: (request) => listeners.tell('stuck', pendingOf(request)),
+      tell(event, request, more) {
+        if (more && 'reply' in more && more.reply.status === 'accepted') note(more.reply.token)
+        listeners.tell(event, { ...pendingOf<A>(request), ...more } as never)
       },
     })
     return draining
@@ -233,22 +237,21 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     options: ReadOptions,
     reading: (tokens: readonly string[]) => Promise<unknown>,
   ): Promise<never> => {
-    let awaited = options.after === undefined ? tokens.list() : tokensOf(options)
+    let awaited = options.after === undefined ? [...tokens] : tokensOf(options)
     try {
       return (await reading(awaited)) as never
     } catch (error) {
-      // A token of another log, for example after a fresh start in development, or one that the caller made
-      // up.
+      // A token of another log, for example after a fresh start in development, or a made-up one.
       if (!(error instanceof HenceError) || error.code !== 'token-unknown') awaited = []
       throw error
     } finally {
-      tokens.seen(awaited)
+      for (const token of awaited) tokens.delete(token)
     }
   }
 
   return {
     async submit(type, input, options = {}) {
-      const { requestId = newId(), queue = defaultQueue, inReplyTo } = options
+      const { requestId = newId(), queue = '', inReplyTo } = options
       checkRequestId(requestId)
       if (inReplyTo !== undefined) answeredId(inReplyTo, requestId)
       const reply = inReplyTo !== undefined && { inReplyTo }
@@ -258,16 +261,13 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     pending: async () => (await (await opened).pending()).map((request) => pendingOf(request)),
     on: (event, listener) => listeners.on(event, listener),
     retry: goOn,
-    get: (table, key, options = {}) => read(options, (tokens) => reading.get(table, key, tokens)),
-    scan: (table, query = {}, options = {}) => read(options, (tokens) => reading.scan(table, query, tokens)),
+    get: (table, key, options = {}) => read(options, (tokens) => reading.get(table, key, tokens, options.at)),
+    scan: (table, query = {}, options = {}) =>
+      read(options, (tokens) => reading.scan(table, query, tokens, options.at)),
     subscribe: ({ tables, prefix, from, anew, ended }, listener) =>
       subscribe(
         { tables, prefix, from },
-        {
-          changes: (changes, position) => listener(changes as never, position),
-          ...(anew && { anew }),
-          ...(ended && { ended }),
-        },
+        { changes: (changes, position) => listener(changes as never, position), anew, ended },
         { ...following, closing: closing.signal },
       ),
     async close() {
@@ -286,37 +286,4 @@ type OnlineTarget = (type: 'online', listener: () => void) => void
 function pendingOf<A extends App>({ stored, attempts, problem }: OpenRequest): Pending<A> {
   const { requestId, type, input, queue, since } = stored
   return { requestId, type, input: JSON.parse(input), queue, since, attempts, problem } as Pending<A>
-}
-
-function checkParallel(value: number): void {
-  if (Number.isSafeInteger(value) && value >= 1) return
-  throw changeError('option-invalid', `\`parallel\` must be a whole number from 1 on, not ${value}.`)
-}
-
-/** How many tokens are kept; the events of requests decided longer ago have long been applied. */
-const tokensMax = 1_000
-
-/**
- * Tokens of accepted requests that this client has not read past yet. Reads wait for these tokens, so that a
- * caller who received an outcome sees it, in whatever partition it is. Each token stands for its own request,
- * so the latest does not replace those before it. Once a read has waited for a token, all later reads see it.
- */
-class Tokens {
-  readonly #tokens = new Set<string>()
-
-  note(token: string): void {
-    this.#tokens.add(token)
-    if (this.#tokens.size <= tokensMax) return
-    const [oldest] = this.#tokens
-    this.#tokens.delete(oldest!)
-  }
-
-  list(): string[] {
-    return [...this.#tokens]
-  }
-
-  /** Called when a read that waited for these tokens has answered. */
-  seen(tokens: readonly string[]): void {
-    for (const token of tokens) this.#tokens.delete(token)
-  }
 }

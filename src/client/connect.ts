@@ -4,8 +4,7 @@ import { type Clock, pause, systemClock } from '../clock.ts'
 import type { HenceError } from '../failure.ts'
 import { checkRequestId } from '../identity.ts'
 import { type Backoff, pauseMs } from './backoff.ts'
-import { closed } from './closed.ts'
-import { Exchange, type ExchangeOptions, type HeaderFields, type HttpAnswer } from './exchange.ts'
+import { closed, Exchange, type ExchangeOptions, type HeaderFields, type HttpAnswer } from './exchange.ts'
 import { jsonText } from './json-text.ts'
 import { Reading, tokensOf } from './reading.ts'
 import { trySubmission } from './submission.ts'
@@ -90,10 +89,11 @@ export function connect<A extends App>(
   return {
     submit: (type, input, options) => send(type, input, options, verdictOf) as Promise<never>,
     enqueue: (type, input, options) => send(type, input, options, enqueuedOf, { prefer: 'respond-async' }),
-    get: (table, key, options) => reading.get(table, key, tokensOf(options)) as Promise<never>,
-    scan: (table, query = {}, options) => reading.scan(table, query, tokensOf(options)) as Promise<never>,
+    get: (table, key, options) => reading.get(table, key, tokensOf(options), options?.at) as Promise<never>,
+    scan: (table, query = {}, options) =>
+      reading.scan(table, query, tokensOf(options), options?.at) as Promise<never>,
     subscribe: (changes, ended) =>
-      subscribe({ tables: [] }, { changes, ...(ended && { ended }) }, { ...asking, closing: signal }),
+      subscribe({ tables: [] }, { changes, ended }, { ...asking, closing: signal }),
     async close() {
       closing.abort()
     },

@@ -3,18 +3,15 @@ import type { Reply } from '../app/index.ts'
 import { pause } from '../clock.ts'
 import { changeError, HenceError, retryError } from '../failure.ts'
 import { type Asking, pauseMs } from './backoff.ts'
-import { closed } from './closed.ts'
-import type { HttpAnswer } from './exchange.ts'
+import { closed, type HttpAnswer } from './exchange.ts'
 import type { News, OpenOutbox, StoredRequest } from './outbox.ts'
 import { type Tried, trySubmission } from './submission.ts'
+import { Turns } from './turns.ts'
 import { outcomeUnknown, type Refused, verdictOf } from './verdict.ts'
 
-/** A request that is stored and undecided. */
 export interface OpenRequest {
   stored: StoredRequest
-  /** Tries since this client was made. */
   attempts: number
-  /** Why the last try decided nothing. */
   problem: HenceError | undefined
   /** Whether an earlier try may have been accepted even though no answer arrived. */
   perhapsTaken: boolean
@@ -33,20 +30,14 @@ interface Waiter {
 /** `keep` stores it on, and its queue waits; `anew` sends it under a new id; `drop` rejects it. */
 export type ExpiredChoice = 'keep' | 'anew' | 'drop'
 
-interface DrainListener {
-  stored(request: OpenRequest): void
-  decided(request: OpenRequest, reply: Reply): void
-  refused(request: OpenRequest, error: HenceError): void
-  retrying(request: OpenRequest, inMs: number): void
-  stuck(request: OpenRequest): void
-}
+type DrainEvent = 'pending' | 'decided' | 'refused' | 'retrying' | 'stuck'
 
 interface DrainOptions extends Asking {
   readonly outbox: OpenOutbox
   readonly parallel: number
-  readonly listener: DrainListener
+  /** Emits an event of the client. */
+  readonly tell: (event: DrainEvent, request: OpenRequest, more?: Told | { readonly inMs: number }) => void
   readonly isFinal: ((refused: Refused) => boolean | undefined) | undefined
-  /** Makes an id by the time of the server. */
   readonly newId: () => string
   /** Decides about a request that may have been taken, and whose id has expired. */
   readonly expired: (request: OpenRequest) => ExpiredChoice
@@ -73,9 +64,8 @@ const triesUntilStuck = 10
  */
 export class Drain {
   readonly #options: DrainOptions
-  /** The requests that are being stored. */
   readonly #storing = new Set<Promise<void>>()
-  readonly #slots: Slots
+  readonly #turns: Turns
   readonly #open = new Map<string, OpenRequest>()
   readonly #lanes = new Map<string, Lane>()
   readonly #closing = new AbortController()
@@ -89,7 +79,7 @@ export class Drain {
 
   private constructor(options: DrainOptions) {
     this.#options = options
-    this.#slots = new Slots(options.parallel)
+    this.#turns = new Turns(options.parallel)
   }
 
   /** Stores a request and sends it; resolves when it is decided. */
@@ -110,10 +100,7 @@ export class Drain {
     })
   }
 
-  /**
-   * The requests that are stored and undecided, oldest first within a queue; waits for those that are being
-   * stored.
-   */
+  /** The requests that are stored and undecided, oldest first in a queue, once those under way are. */
   async pending(): Promise<OpenRequest[]> {
     await Promise.all(this.#storing)
     return [...this.#lanes.values()].flatMap(({ requests }) => requests)
@@ -174,7 +161,7 @@ export class Drain {
     }
     lane.requests.push(request)
     lane.running ??= this.#run(lane)
-    this.#options.listener.stored(request)
+    this.#options.tell('pending', request)
   }
 
   async #run(lane: Lane): Promise<void> {
@@ -230,7 +217,7 @@ export class Drain {
     const { signal } = this.#closing
     while (this.#open.has(request.stored.requestId) && !signal.aborted) {
       const { requestId } = request.stored
-      await this.#slots.take()
+      await this.#turns.take()
       let tried: Tried<Reply>
       try {
         if (signal.aborted) return
@@ -243,7 +230,7 @@ export class Drain {
         const now = this.#options.clock.now()
         tried = await trySubmission(this.#options.exchange, request.stored, read, { now, signal })
       } finally {
-        this.#slots.give()
+        this.#turns.ended()
       }
       if (signal.aborted || !this.#open.has(requestId)) return
       request.attempts++
@@ -286,7 +273,7 @@ export class Drain {
     request.renewed = true
     this.#open.set(stored.requestId, request)
     this.#options.outbox.others?.tell({ kind: 'stored', request: stored })
-    this.#options.listener.stored(request)
+    this.#options.tell('pending', request)
     await this.#options.outbox.remove(old)
   }
 
@@ -301,11 +288,11 @@ export class Drain {
     const wake = new AbortController()
     // Listeners can call `retry` at once, which ends the pause before it begins.
     lane.wake = wake
-    this.#options.listener.retrying(request, inMs)
+    this.#options.tell('retrying', request, { inMs })
     const needsSomebody = tried.error.advice !== 'retry' || request.attempts >= triesUntilStuck
     if (needsSomebody && !request.stuck) {
       request.stuck = true
-      this.#options.listener.stuck(request)
+      this.#options.tell('stuck', request)
     }
     await pause(this.#options.clock, inMs, wake.signal)
     lane.wake = undefined
@@ -324,14 +311,11 @@ export class Drain {
 
   #tell(lane: Lane | undefined, request: OpenRequest, told: Told): void {
     if (lane) this.#drop(lane, request)
-    const waiters = request.waiters.splice(0)
-    if ('reply' in told) {
-      for (const waiter of waiters) waiter.resolve(told.reply)
-      this.#options.listener.decided(request, told.reply)
-    } else {
-      for (const waiter of waiters) waiter.reject(told.error)
-      this.#options.listener.refused(request, told.error)
+    for (const waiter of request.waiters.splice(0)) {
+      if ('reply' in told) waiter.resolve(told.reply)
+      else waiter.reject(told.error)
     }
+    this.#options.tell('reply' in told ? 'decided' : 'refused', request, told)
   }
 
   #drop(lane: Lane, request: OpenRequest): void {
@@ -346,8 +330,7 @@ export class Drain {
       this.#adopt(news.request)
       return
     }
-    // Emit it also for a request that is not open here: it may have been dropped just before this message
-    // came.
+    // Emit it also for a request that is not open here: it may have been dropped just before.
     const { requestId, queue } = news.request
     const request = this.#open.get(requestId) ?? opened(news.request, { perhapsTaken: true, waiters: [] })
     const lane = this.#lanes.get(queue)
@@ -382,7 +365,7 @@ const reused = ({ requestId, type }: StoredRequest) =>
   changeError(
     'request-id-reused',
     `The request id ${requestId} is that of a request "${type}" which is on its way, with another content: ` +
-      'a new wish needs a new id.',
+      'a new request needs a new id.',
   )
 
 function notStored(cause: unknown): HenceError {
@@ -393,25 +376,4 @@ function notStored(cause: unknown): HenceError {
       'Make room, or let the page store data, and try again.',
     { cause },
   )
-}
-
-/** Admits a number of callers at a time; the others wait in order. */
-class Slots {
-  #free: number
-  readonly #waiting: (() => void)[] = []
-
-  constructor(count: number) {
-    this.#free = count
-  }
-
-  async take(): Promise<void> {
-    if (this.#free > 0) this.#free--
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
-  }
-
-  give(): void {
-    const next = this.#waiting.shift()
-    if (next) next()
-    else this.#free++
-  }
 }

@@ -1,3 +1,4 @@
+import { onAbort } from '../clock.ts'
 import { type Advice, changeError, HenceError, operatorError, retryError } from '../failure.ts'
 import { Turns } from './turns.ts'
 
@@ -45,6 +46,8 @@ export interface HttpAnswer {
   readonly body: unknown
 }
 
+/** How many calls are asked at once: more would cost connections, of which a server has so many. */
+const askedMax = 512
 /** How soon an answer must begin where another process may be active, in milliseconds. */
 const beginsMsMax = 5_000
 
@@ -55,11 +58,10 @@ export class Exchange {
   readonly #options: ExchangeOptions
   readonly #timeoutMs: number
   readonly #answerBytesMax: number
-  readonly #turns = new Turns()
+  readonly #turns = new Turns(askedMax)
   /** How far the server's clock is ahead of this one, in milliseconds; negative if it is behind. */
   aheadMs = 0
 
-  /** @throws HenceError `option-invalid` (change) for an address that fetch could not use */
   constructor(options: ExchangeOptions) {
     this.#urls = [options.url].flat().map(baseOf)
     if (this.#urls.length === 0) throw noAddress(undefined)
@@ -76,8 +78,7 @@ export class Exchange {
     let waitMs = this.#urls.length === 1 ? this.#timeoutMs : Math.min(this.#timeoutMs, beginsMsMax)
     let timer = setTimeout(stop, waitMs)
     const url = this.#url
-    call.signal?.addEventListener('abort', stop)
-    if (call.signal?.aborted) stop()
+    const forget = onAbort(call.signal, stop)
     try {
       const response = await this.#fetch({ ...call, signal: late.signal }, url)
       clearTimeout(timer)
@@ -90,7 +91,7 @@ export class Exchange {
     } finally {
       this.#turns.ended()
       clearTimeout(timer)
-      call.signal?.removeEventListener('abort', stop)
+      forget()
     }
   }
 
@@ -128,16 +129,18 @@ export class Exchange {
     this.aheadMs = Math.abs(aheadMs) < 60_000 ? 0 : aheadMs
   }
 
-  /**
-   * Opens an endless answer; the caller reads it and ends it by the signal.
-   * @throws HenceError `server-unreachable` (retry)
-   */
+  /** Opens an endless answer; the caller reads it and ends it by the signal. */
   async open(call: HttpCall): Promise<Response> {
     const url = this.#url
+    const late = new AbortController()
+    const signal = AbortSignal.any([late.signal, ...(call.signal ? [call.signal] : [])])
+    const timer = this.#urls.length > 1 ? setTimeout(() => late.abort(), beginsMsMax) : undefined
     try {
-      return await this.#fetch(call, url)
+      return await this.#fetch({ ...call, signal }, url)
     } catch (error) {
-      throw this.#unreachable(url, error)
+      throw this.#unreachable(url, late.signal.aborted ? `no answer within ${beginsMsMax} ms` : error)
+    } finally {
+      clearTimeout(timer)
     }
   }
 
@@ -205,6 +208,14 @@ export const notUnderstood = ({ status }: Pick<HttpAnswer, 'status'>) =>
       'network, or another address than the one that Hence is mounted at. Nothing follows from it; try again.',
   )
 
+/** The error that pending calls reject with when a client or connection closes. */
+export const closed = () =>
+  retryError(
+    'client-closed',
+    'The client is closed. Stored requests stay in its outbox, and the next client on the same outbox sends ' +
+      'them; over a connection, send the same request, with the same id, again.',
+  )
+
 /** No Hence server can silence a client for longer than this, in milliseconds. */
 const askedMsMax = 60 * 60 * 1000
 /** Nor can anything else on the way, which may know nothing of the server: a proxy, the page of a network. */
@@ -219,8 +230,11 @@ export function retryAfterMs(answer: Pick<HttpAnswer, 'headers' | 'body'>, now: 
   return Number.isNaN(ms) ? undefined : Math.min(most, Math.max(0, ms))
 }
 
-/** The codes of a process that is not active, or not yet, or not any more. */
-const notActive = ['engine-standby', 'engine-starting', 'engine-stopped', 'engine-closed', 'log-taken']
+/** The codes of a process that is not active, or may not be, since it cannot reach the log. */
+const notActive = [
+  ...['engine-closed', 'engine-standby', 'engine-starting', 'engine-stopped', 'engine-unsure', 'log-taken'],
+  ...['carrier-unreachable', 'log-write-failed', 'log-write-unsure', 'server-closing', 'writes-held-up'],
+]
 
 function baseOf(url: string): string {
   try {
@@ -250,8 +264,8 @@ function unreachable(url: string, why: unknown): HenceError {
   const cause = why instanceof Error && why.cause instanceof Error ? why.cause : why
   return retryError(
     'server-unreachable',
-    `No whole answer came from ${url}: ${cause instanceof Error ? cause.message : cause}. Whether the ` +
-      'server acted is not known.',
+    `No complete answer came from ${url}: ${cause instanceof Error ? cause.message : cause}. The server may ` +
+      'or may not have acted.',
     { cause: why },
   )
 }

@@ -5,10 +5,7 @@ import { HenceError, operatorError, retryError } from '../failure.ts'
 import { holdFile } from '../storage/file-lock.ts'
 import type { OpenOutbox, Outbox, StoredRequest } from './outbox.ts'
 
-/**
- * The file is rewritten when lines about settled requests take more than this, in bytes, and more than the
- * rest.
- */
+/** The file is rewritten when lines about settled requests take more than this, and more than the rest. */
 const settledBytesMax = 64 * 1024
 
 /**
@@ -32,124 +29,94 @@ export function file(path: string): Outbox {
         for (const each of [resolve(path), lock]) await checkOrdinary(each)
         held = holdFile(lock)
         if (held === undefined) throw new Error('another process, or another client, has it open')
-        return await FileOutbox.open(resolve(path), held.release)
+        return await openFile(resolve(path), held.release)
       } catch (error) {
         held?.release()
-        throw error instanceof HenceError ? error : failed(path, error)
+        throw error instanceof HenceError && error.code === 'outbox-damaged' ? error : failed(path, error)
       }
     },
   }
 }
 
-class FileOutbox implements OpenOutbox {
-  readonly #path: string
-  readonly #closed: () => void
-  readonly #stored: Map<string, StoredRequest>
-  #file: FileHandle
-  #bytes: number
-  /** Those of them that are about settled requests. */
-  #settledBytes = 0
-  #gathered: GatheredLines | undefined
-  #writing: Promise<void> | undefined
-  #broken: unknown
-
-  static async open(path: string, closed: () => void): Promise<FileOutbox> {
-    const stored = read(path, await textIn(path))
-    return new FileOutbox(path, closed, stored, await writeAnew(path, stored))
-  }
-
-  private constructor(
-    path: string,
-    closed: () => void,
-    stored: Map<string, StoredRequest>,
-    { handle, bytes }: Written,
-  ) {
-    this.#path = path
-    this.#closed = closed
-    this.#stored = stored
-    this.#file = handle
-    this.#bytes = bytes
-  }
-
-  async list(): Promise<readonly StoredRequest[]> {
-    return [...this.#stored.values()]
-  }
-
-  async add(request: StoredRequest): Promise<void> {
-    if (this.#stored.has(request.requestId)) return
-    await this.#write({ stored: request })
-  }
-
-  async replace(request: StoredRequest): Promise<void> {
-    await this.#write({ stored: request })
-  }
-
-  async remove(requestId: string): Promise<void> {
-    if (this.#stored.has(requestId)) await this.#write({ settled: requestId })
-  }
-
-  async close(): Promise<void> {
-    while (this.#writing) await this.#writing.catch(() => {})
-    if (this.#settledBytes > 0) await this.#compact()
-    await this.#file.close()
-    this.#closed()
-  }
+async function openFile(path: string, closed: () => void): Promise<OpenOutbox> {
+  const stored = read(path, await textIn(path))
+  let file = await writeAnew(path, stored)
+  /** The bytes of the file that are about settled requests. */
+  let settledBytes = 0
+  let gathered: GatheredLines | undefined
+  let writing: Promise<void> | undefined
+  let broken: unknown
 
   /** Lines added while others are being written are written together, with one sync. */
-  #write(line: OutboxLine): Promise<void> {
-    this.#gathered ??= { lines: [], written: Promise.withResolvers() }
-    const { lines, written } = this.#gathered
+  function write(line: OutboxLine): Promise<void> {
+    gathered ??= { lines: [], written: Promise.withResolvers() }
+    const { lines, written } = gathered
     lines.push(line)
-    this.#writing ??= this.#writeAll()
+    writing ??= writeAll()
     return written.promise
   }
 
-  async #writeAll(): Promise<void> {
+  async function writeAll(): Promise<void> {
     // Lines of one turn of the event loop are written together.
     await undefined
-    for (let next = this.#gathered; next !== undefined; next = this.#gathered) {
-      this.#gathered = undefined
+    for (let next = gathered; next !== undefined; next = gathered) {
+      gathered = undefined
       const { lines, written } = next
       try {
-        if (this.#broken) throw this.#broken
+        if (broken) throw broken
         const text = lines.map(textOf).join('')
-        await this.#file.appendFile(text)
+        await file.handle.appendFile(text)
         // A lost removal does no harm, so it waits for no sync.
-        if (lines.some((line) => 'stored' in line)) await this.#file.datasync()
-        this.#bytes += Buffer.byteLength(text)
-        for (const line of lines) this.#keep(line)
+        if (lines.some((line) => 'stored' in line)) await file.handle.datasync()
+        file.bytes += Buffer.byteLength(text)
+        for (const line of lines) settle(line)
         written.resolve()
       } catch (error) {
         // After a failed write the file's content is unknown, and a second sync that succeeds would prove
         // nothing; so nothing more is written until the file has been opened and read again.
-        this.#broken = error
-        written.reject(failed(this.#path, error))
+        broken = error
+        written.reject(failed(path, error))
       }
-      const isDue = this.#settledBytes > Math.max(settledBytesMax, this.#bytes / 2)
-      if (isDue) await this.#compact()
+      if (settledBytes > Math.max(settledBytesMax, file.bytes / 2)) await compact()
     }
-    this.#writing = undefined
+    writing = undefined
   }
 
-  #keep(line: OutboxLine): void {
+  function settle(line: OutboxLine): void {
     const isSettled = 'settled' in line
-    const before = this.#stored.get(isSettled ? line.settled : line.stored.requestId)
-    if (isSettled) this.#settledBytes += Buffer.byteLength(textOf(line))
-    if (before) this.#settledBytes += Buffer.byteLength(textOf({ stored: before }))
-    keep(this.#stored, line)
+    const before = stored.get(isSettled ? line.settled : line.stored.requestId)
+    if (isSettled) settledBytes += Buffer.byteLength(textOf(line))
+    if (before) settledBytes += Buffer.byteLength(textOf({ stored: before }))
+    keep(stored, line)
   }
 
-  async #compact(): Promise<void> {
-    if (this.#broken) return
+  async function compact(): Promise<void> {
+    if (broken) return
     try {
-      const { handle, bytes } = await writeAnew(this.#path, this.#stored)
-      await this.#file.close()
-      this.#file = handle
-      this.#bytes = bytes
-      this.#settledBytes = 0
+      const before = file.handle
+      file = await writeAnew(path, stored)
+      await before.close()
+      settledBytes = 0
     } catch (error) {
-      this.#broken = error
+      broken = error
     }
+  }
+
+  return {
+    list: async () => [...stored.values()],
+    async add(request) {
+      if (!stored.has(request.requestId)) await write({ stored: request })
+    },
+    replace: (request) => write({ stored: request }),
+    async remove(requestId) {
+      if (stored.has(requestId)) await write({ settled: requestId })
+    },
+    async close() {
+      while (writing) await writing.catch(() => {})
+      if (settledBytes > 0) await compact()
+      await file.handle.close()
+      closed()
+    },
   }
 }
 
@@ -161,7 +128,7 @@ interface GatheredLines {
 /** A file that was written anew, open for appending. */
 interface Written {
   readonly handle: FileHandle
-  readonly bytes: number
+  bytes: number
 }
 
 type OutboxLine = { readonly stored: StoredRequest } | { readonly settled: string }

@@ -59,10 +59,8 @@ async function openDatabase(name: string, persist: boolean): Promise<OpenOutbox>
     list: () => transact('readonly', (store) => promised(store.getAll() as DatabaseRequest<StoredRequest[]>)),
     add(request) {
       // Once there is something to lose. A refusal changes nothing, so nobody waits for the answer.
-      if (asksToPersist)
-        void storage()
-          ?.persist?.()
-          .catch(() => {})
+      const { storage } = navigator as { storage?: { persist?(): Promise<boolean> } }
+      if (asksToPersist) void storage?.persist?.().catch(() => {})
       asksToPersist = false
       return transact('readwrite', async (store) => {
         const there = await promised(store.index('requestId').getKey(request.requestId))
@@ -104,10 +102,6 @@ function othersOf(name: string): Others & { close(): void } {
     },
     close: () => channel.close(),
   }
-}
-
-function storage(): { persist?(): Promise<boolean> } | undefined {
-  return (navigator as { storage?: { persist?(): Promise<boolean> } }).storage
 }
 
 function promised<T>(request: DatabaseRequest<T>): Promise<T> {

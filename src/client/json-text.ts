@@ -1,10 +1,6 @@
 import { changeError } from '../failure.ts'
 
-/**
- * The JSON text of an input. A value that JSON would drop or change is refused here, before it is stored: a
- * request must be the same after a reload.
- * @throws HenceError `input-not-json` (change)
- */
+/** The JSON text of an input. A value that JSON would change is refused: a reload must not change it. */
 export function jsonText(type: string, input: unknown): string {
   const fail = (path: readonly (string | number)[], what: string): never => {
     throw changeError(

@@ -45,10 +45,7 @@ export interface OpenOutbox {
   readonly others?: Others
 }
 
-/**
- * The other clients of a shared outbox. This only saves work and time: two clients that send the same request
- * get the same outcome.
- */
+/** The other clients of a shared outbox. It only saves work: a request that two send gets one outcome. */
 export interface Others {
   /** Runs work while no other client does so for this queue; stops waiting when the signal aborts. */
   alone(queue: string, signal: AbortSignal, work: () => Promise<void>): Promise<void>

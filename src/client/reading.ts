@@ -23,13 +23,18 @@ export class Reading {
   }
 
   /** @param after tokens whose requests the row must show */
-  async get(table: string, key: readonly KeyPart[], after: readonly string[]): Promise<unknown> {
+  async get(
+    table: string,
+    key: readonly KeyPart[],
+    after: readonly string[],
+    at: ReadOptions['at'],
+  ): Promise<unknown> {
     // Such parts would be taken as path segments; a scan has them in its query.
     if (key.some((part) => part === '' || part === '.' || part === '..')) {
-      const rows = await this.scan(table, { prefix: key, limit: 1 }, after)
+      const rows = await this.scan(table, { prefix: key, limit: 1 }, after, at)
       return rows.find((row) => row.key.length === key.length)?.value
     }
-    const last = await this.#await(table, after)
+    const last = [...(await this.#await(table, after)), atField(at)]
     const path = [table, ...key].map((part) => encodeURIComponent(part)).join('/')
     const answer = await this.#ask(`/tables/${path}${queryText(last)}`)
     if (answer.status === 200) return field(answer, 'value')
@@ -39,7 +44,7 @@ export class Reading {
   }
 
   /** All rows of a query, page by page. Not a snapshot: a row that changes meanwhile may or may not be seen. */
-  async scan(table: string, query: Query, after: readonly string[]): Promise<Row[]> {
+  async scan(table: string, query: Query, after: readonly string[], at: ReadOptions['at']): Promise<Row[]> {
     const { limit = Number.POSITIVE_INFINITY } = query
     const { index, prefix, from, to, reverse } = query
     const asked: Field[] = [
@@ -48,6 +53,7 @@ export class Reading {
       ['from', from && JSON.stringify(from)],
       ['to', to && JSON.stringify(to)],
       ['reverse', reverse === undefined ? undefined : String(reverse)],
+      atField(at),
     ]
     const last = await this.#await(table, after)
     const rows: Row[] = []
@@ -120,6 +126,8 @@ export function tokensOf({ after = [] }: ReadOptions = {}): readonly string[] {
 }
 
 type Field = readonly [name: string, value: string | undefined]
+
+const atField = (at: ReadOptions['at']): Field => ['at', at === undefined ? undefined : String(at)]
 
 function queryText(fields: readonly Field[]): string {
   const given = fields.filter((each): each is [string, string] => each[1] !== undefined)

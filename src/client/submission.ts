@@ -2,11 +2,9 @@ import { HenceError, retryError } from '../failure.ts'
 import { type Exchange, type HeaderFields, type HttpAnswer, retryAfterMs } from './exchange.ts'
 import type { Verdict } from './verdict.ts'
 
-/** A request as it is sent. */
 interface Submission {
   readonly requestId: string
   readonly type: string
-  /** JSON text. */
   readonly input: string
   readonly inReplyTo?: string | undefined
 }
@@ -18,10 +16,7 @@ export type Tried<Result> = Verdict<Result> & {
   readonly askedMs?: number
 }
 
-/**
- * Sends a request once. It never throws: a failure is a verdict too.
- * @param read interprets the answer: `verdictOf`, or `enqueuedOf` with the header `prefer: respond-async`
- */
+/** Sends a request once. It never throws: a failure is a verdict too. `read` interprets the answer. */
 export async function trySubmission<Result>(
   exchange: Exchange,
   { requestId, type, input, inReplyTo }: Submission,
@@ -43,15 +38,11 @@ export async function trySubmission<Result>(
     exchange.learn(answer, options.now)
     const askedMs = retryAfterMs(answer, options.now)
     return { ...read(requestId, answer), ...(askedMs === undefined ? {} : { askedMs }) }
-  } catch (error) {
-    return { kind: 'again', error: asHenceError(error), taken: 'perhaps' }
+  } catch (thrown) {
+    // The caller's own `key`, `headers` or `fetch` may throw anything.
+    const text = `The request could not be sent: ${thrown}.`
+    const error =
+      thrown instanceof HenceError ? thrown : retryError('server-unreachable', text, { cause: thrown })
+    return { kind: 'again', error, taken: 'perhaps' }
   }
-}
-
-/** An error thrown by the caller's own `key`, `headers` or `fetch` is reported with its text. */
-function asHenceError(error: unknown): HenceError {
-  if (error instanceof HenceError) return error
-  return retryError('server-unreachable', `The request could not be sent: ${error}.`, {
-    cause: error,
-  })
 }

@@ -1,6 +1,6 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import type { KeyPart, TableChange } from '../app/index.ts'
-import { pause } from '../clock.ts'
+import { onAbort, pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Asking, pauseMs } from './backoff.ts'
 import { notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
@@ -16,7 +16,6 @@ interface Followed {
   readonly tables: readonly string[]
   /** Only rows whose key begins with these parts. */
   readonly prefix?: readonly KeyPart[] | undefined
-  /** The position to resume from. */
   readonly from?: string | undefined
 }
 
@@ -31,13 +30,15 @@ interface FollowListener {
   ended(error: HenceError): void
 }
 
-/**
- * Follows as `follow` does, for listeners of users: one that throws disturbs nothing.
- * @returns ends it
- */
+interface UserListener extends Pick<FollowListener, 'changes'> {
+  readonly anew?: FollowListener['anew'] | undefined
+  readonly ended?: FollowListener['ended'] | undefined
+}
+
+/** Follows as `follow` does, for listeners of users: one that throws disturbs nothing. Returns its end. */
 export function subscribe(
   followed: Followed,
-  { anew, changes, ended }: Pick<FollowListener, 'changes'> & Partial<FollowListener>,
+  { anew, changes, ended }: UserListener,
   options: Asking & { readonly closing: AbortSignal },
 ): () => void {
   const stop = new AbortController()
@@ -80,7 +81,7 @@ export async function follow(
     async function stream(): Promise<void> {
       const lost = new AbortController()
       const stop = () => lost.abort()
-      signal.addEventListener('abort', stop)
+      const forget = onAbort(signal, stop)
       let silence = setTimeout(stop, silentMs)
       try {
         const resumes = position
@@ -113,7 +114,7 @@ export async function follow(
         }
       } finally {
         clearTimeout(silence)
-        signal.removeEventListener('abort', stop)
+        forget()
         lost.abort()
       }
     }

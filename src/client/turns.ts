@@ -1,12 +1,14 @@
-/** How many calls are asked at once: more would cost connections, of which a server has so many. */
-const askedMax = 512
-
-/** Lets so many calls through at once; the others wait for their turn. */
+/** Lets so many callers through at once; the others wait for their turn, in order. */
 export class Turns {
+  readonly #max: number
   #running = 0
   readonly #waiting = new Set<() => void>()
 
-  /** Resolves when the call may be asked; `ended` is called after it. */
+  constructor(max: number) {
+    this.#max = max
+  }
+
+  /** Resolves when it is the caller's turn; `ended` is called after it. */
   take(): Promise<void> {
     return new Promise((resolve) => {
       this.#waiting.add(resolve)
@@ -21,7 +23,7 @@ export class Turns {
 
   #next(): void {
     for (const resolve of this.#waiting) {
-      if (this.#running >= askedMax) return
+      if (this.#running >= this.#max) return
       this.#running++
       this.#waiting.delete(resolve)
       resolve()

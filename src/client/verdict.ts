@@ -72,10 +72,7 @@ export function enqueuedOf(requestId: string, answer: HttpAnswer): Verdict<Enque
 /** Permission, request type and age are checked before the id is looked up. */
 const blindStatuses: ReadonlySet<number> = new Set([403, 404, 410])
 
-/**
- * These mean that the address, the page's origin or a proxy is set up wrong. They say nothing about the
- * request, so it must not be dropped; the same is true of a missing login.
- */
+/** These mean that the address, the origin or a proxy is set up wrong, and say nothing about the request. */
 const aboutTheWay: ReadonlySet<string> = new Set([
   'route-not-found',
   'method-not-allowed',
@@ -118,7 +115,7 @@ const fieldsOf = (body: unknown): Fields =>
 export const outcomeUnknown = (requestId: string, refusal: HenceError) =>
   operatorError(
     'outcome-unknown',
-    `Request ${requestId} may have been taken by an earlier try whose answer was lost, and now the server ` +
-      `refuses it: ${refusal.message} Look at the data before you send the wish as a new request.`,
+    `Request ${requestId} may have been accepted in an earlier try whose answer was lost, and now the server ` +
+      `refuses it: ${refusal.message} Look at the data before you send it as a new request.`,
     { cause: refusal },
   )

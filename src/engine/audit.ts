@@ -60,7 +60,6 @@ export class Auditing {
     this.#scrubber = await Scrubber.open({ ...options, rehearse: rehearsal && rehearsing })
   }
 
-  /** @throws HenceError `audit-off` (change) */
   needed(): Auditor {
     if (this.#auditor === undefined)
       throw changeError(

@@ -49,11 +49,7 @@ export class BatchReader {
     this.#next = this.#ask()
   }
 
-  /**
-   * Returns the available changes.
-   * @param wait waits for a change first; otherwise the batch may be empty
-   * @throws HenceError `position-unknown` (change)
-   */
+  /** Returns the available changes; with `wait` there is at least one. */
   async take(wait: boolean): Promise<ChangeBatch> {
     const rows = new Map<string, Map<string, MirroredRow>>()
     let records = 0
@@ -120,10 +116,7 @@ export class BatchReader {
   }
 }
 
-/**
- * Resolves as the promise does if it settles within this turn of the event loop, otherwise to undefined. The
- * feed yields everything that the engine has applied without waiting, so within a turn.
- */
+/** Resolves as the promise does if it settles in this turn, as for all that is applied; or to undefined. */
 function ifSettled<T>(promise: Promise<T>): Promise<T | undefined> {
   return Promise.race([promise, new Promise<undefined>((resolve) => setImmediate(resolve, undefined))])
 }

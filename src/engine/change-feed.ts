@@ -67,6 +67,7 @@ export class ChangeFeed {
     live: () => Generation,
     from: string | undefined,
     signal: AbortSignal | undefined,
+    withEffects: boolean,
   ): AsyncGenerator<Changes> {
     const { reader } = live()
     const checkLive = () => {
@@ -74,7 +75,7 @@ export class ChangeFeed {
         throw changeError(
           'position-unknown',
           'Another generation became live, and its promotion is not reported row by row. ' +
-            'Read the tables again, and go on from the present position.',
+            'Read the tables again, and continue from the current position.',
         )
     }
     const next = async () => {
@@ -83,7 +84,7 @@ export class ChangeFeed {
       checkLive()
     }
     try {
-      for await (const changes of reader.changes(from, signal, next)) {
+      for await (const changes of reader.changes(from, signal, next, withEffects)) {
         checkLive()
         yield changes
       }

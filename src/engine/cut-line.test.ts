@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { createEngine, type Engine, type HenceError } from 'hence'
+import { memoryStorage } from 'hence/testing'
 import type * as made from '../../examples/airline/airline.ts'
 import { partitionOf } from '../../src/log/partitions.ts'
 import { appsOf } from '../../test/apps.ts'
@@ -17,10 +18,14 @@ const names = Array.from({ length: 2_000 }, (_, n) => `b${n}`).filter(
   (name) => partitionOf(name, partitions) !== judge,
 )
 
+// Most of what waits does not fit into memory.
+const queueBytesMax = 24 * 1024
+const waitingBytesMax = 96 * 1024
+
 async function open(t: TestContext, mode: 'loose' | 'strict', seats: number) {
-  const cut = new CutStorage({ partitions })
+  const cut = new CutStorage(memoryStorage({ partitions }))
   const app = await airline(mode, { percent: 0 })
-  const bound = { queueBytesMax: 64 * 1024 }
+  const bound = { queueBytesMax, waitingBytesMax }
   const start = async () => {
     const engine = await createEngine<Airline>({ app, data: cut.storage, report: () => {}, ...bound })
     t.after(() => {
@@ -66,9 +71,11 @@ for (const silent of [false, true]) {
       if (reply) taken++
     }
     assert.equal((refused as HenceError).code, 'overloaded')
-    const { heldBytes, unwrittenMs } = engine.stats()
-    assert.ok(taken > 200, `${taken}`)
-    assert.ok(heldBytes > 32 * 1024 && heldBytes < 65 * 1024, `${heldBytes}`)
+    assert.match((refused as HenceError).message, /the limit is 98304 bytes/)
+    const { waitingBytes, heldBytes, unwrittenMs } = engine.stats()
+    assert.ok(taken > 300, `${taken}`)
+    assert.ok(waitingBytes > waitingBytesMax && waitingBytes < waitingBytesMax + 1024, `${waitingBytes}`)
+    assert.ok(heldBytes < queueBytesMax, `${heldBytes}`)
     assert.ok(unwrittenMs > 0)
     // One that was sent before has its answer still.
     assert.equal((await book(engine, names[0]!)).replayed, true)
@@ -78,11 +85,14 @@ for (const silent of [false, true]) {
       await engine.close().catch(() => {})
       engine = await start()
       await assert.rejects(book(engine, names[taken]!), { code: 'overloaded' })
-      assert.ok(engine.stats().heldBytes >= heldBytes, `${engine.stats().heldBytes} of ${heldBytes}`)
+      const again = engine.stats()
+      assert.equal(again.waitingBytes, waitingBytes)
+      assert.ok(again.heldBytes < queueBytesMax, `${again.heldBytes}`)
+      assert.ok(again.unwrittenMs >= unwrittenMs, `${again.unwrittenMs} after ${unwrittenMs}`)
     }
     cut.mend()
     await engine.idle()
-    assert.equal(engine.stats().heldBytes, 0)
+    assert.equal(engine.stats().waitingBytes, 0)
     assert.equal((await book(engine, names[taken]!)).status, 'accepted')
     await engine.idle()
     // Every seat is taken, and everybody beyond them gets one apology.
@@ -92,6 +102,11 @@ for (const silent of [false, true]) {
     const rebooked = await engine.effects.list({ type: 'rebook', limit: 1_000 })
     const whose = new Set(rebooked.map(({ input }) => (input as { booking: string }).booking))
     assert.deepEqual([rebooked.length, whose.size], [denied.length, denied.length])
+    const digest = await engine.digest()
+    await engine.close()
+    await cut.storage.dropStore(0)
+    engine = await start()
+    assert.equal(await engine.digest(), digest)
   })
 
   test(`${how} appends: strict requests are answered, and keep their ids`, async (t) => {
@@ -99,7 +114,11 @@ for (const silent of [false, true]) {
     cut.cut(judge, silent)
     const some = names.slice(0, 20)
     const told = await Promise.allSettled(some.map((name) => book(engine, name)))
-    for (const each of told) assert.equal((each as PromiseRejectedResult).reason.code, 'not-decided-yet')
+    for (const each of told) {
+      const { code, message } = (each as PromiseRejectedResult).reason
+      assert.equal(code, 'not-decided-yet')
+      assert.match(message, /since a partition of the log has not been written for a while\./)
+    }
     // A retry is answered too, while the line is still cut.
     await assert.rejects(book(engine, some[0]!), { code: 'not-decided-yet', advice: 'retry' })
     const again = some.map((name) => decided(engine, name))

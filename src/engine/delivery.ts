@@ -23,7 +23,7 @@ export interface EffectSource extends Pick<DeliveryHost, 'place'> {
 interface LiveDeliveryOptions {
   /** The version of the code that the handlers were made for. */
   readonly version: string
-  readonly handlers: Handlers<App> | undefined
+  readonly handlers?: Handlers<App> | undefined
   readonly notes: TryNotes | undefined
   readonly clock: Clock
   readonly random: () => number
@@ -51,11 +51,7 @@ export class LiveDelivery {
     this.#write = write
   }
 
-  /**
-   * Begins to deliver the pending effects of an outbox; does nothing if it has begun already, since two would
-   * deliver twice.
-   * @throws HenceError `option-invalid` (change)
-   */
+  /** Begins to deliver the pending effects, unless it has begun: two would deliver twice. */
   start({ app, version }: Pick<Program, 'app' | 'version'>, source: EffectSource): void {
     const { version: given, handlers, ...shared } = this.#options
     if (handlers === undefined || this.#tries !== undefined) return
@@ -96,10 +92,7 @@ export class LiveDelivery {
     else this.resume(source)
   }
 
-  /**
-   * The outbox cannot be read for now. The tries under way go on: their calls reach receivers once, whatever
-   * becomes of the state.
-   */
+  /** The outbox cannot be read for now. The tries under way go on: their calls reach receivers once. */
   pause(): void {
     this.#isPaused = true
     for (const each of this.#tries?.values() ?? []) each.pause()
@@ -151,10 +144,9 @@ export class LiveDelivery {
 }
 
 function resultOf(effect: string, input: string, end: EffectEnd): OutgoingRecord {
-  const { done, tries } = end
+  const { done, tries, ms } = end
   const text = done ? JSON.stringify(end.result) : end.error
-  const bytes = encodeResult({ kind: 'result', effect, input: inputHash(input), done, tries, text })
-  // Decode what was encoded, so that live and replay see the same value: for example, bytes hold no lone
-  // surrogates.
+  const bytes = encodeResult({ kind: 'result', effect, input: inputHash(input), done, tries, ms, text })
+  // Decode what was encoded, so that live and replay see the same: bytes hold no lone surrogates.
   return { record: decodeRecord(bytes), bytes }
 }

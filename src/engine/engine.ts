@@ -20,6 +20,7 @@ import type { Effects } from './effects.ts'
 import type { Health } from './health.ts'
 import type { LogRecords } from './log-records.ts'
 import type { StartProgress } from './start-pause.ts'
+import type { StateCopy } from './state-copy.ts'
 import type { Violations } from './violations.ts'
 
 export interface EngineOptions<A extends App> {
@@ -50,6 +51,7 @@ export interface EngineOptions<A extends App> {
    *
    * - `refuse`, the default: throw `code-changed`, and touch nothing.
    * - `continue`: keep the derived state; the new code derives the records to come. The log records where.
+   *   Its new tables get rows from the past where it has a fill (`scope.fill`).
    * - `reprocess`: derive everything again with the new code and promote it, with its corrections, before the
    *   engine is ready. To see the differences first, start the old code and use `reprocessing`.
    */
@@ -59,10 +61,15 @@ export interface EngineOptions<A extends App> {
   /** How old a request id may be when it arrives, in milliseconds. Default 30 days. */
   readonly windowMs?: number
   /**
-   * Limit on the bytes of requests that wait for their outcome; beyond it, requests are refused. Default 64
-   * MiB.
+   * Limit on the bytes of requests that wait for outcomes, and of the events in memory; beyond it, requests
+   * are refused. Default 64 MiB.
    */
   readonly queueBytesMax?: number
+  /**
+   * Limit on the bytes of all events that wait to be written and applied, most of them on disk; beyond it,
+   * requests are refused. Default 1 GiB.
+   */
+  readonly waitingBytesMax?: number
   /**
    * How long one derivation may take, in milliseconds; time in which the process gets no processor does not
    * count. One that takes longer counts as failed, by a ruling in the log, and the others go on; after a
@@ -70,10 +77,13 @@ export interface EngineOptions<A extends App> {
    */
   readonly derivationMs?: number
   /**
-   * A folder with a copy of the derived state (`hence backup --state`). A directory without state begins with
-   * it, unless it is damaged or of another log, and derives only what came after.
+   * A folder with a copy of the derived state (`hence backup --state`), or the URL of another process of this
+   * log, which sends one. A directory without state begins with it, unless it is damaged or of another log,
+   * and derives only what came after.
    */
   readonly state?: string | undefined
+  /** For `state` of another process: an API key with the permission `admin`. */
+  readonly stateKey?: string | undefined
   /** A checkpoint is made after so many changed rows, and after 16 MiB of them. Default 20,000. */
   readonly checkpointRows?: number
   /** Deliver the app's effects. Without handlers, effects are kept and not delivered. */
@@ -90,10 +100,7 @@ export interface EngineOptions<A extends App> {
    * end. The reader answers until this process takes over.
    */
   standby?(standby: Standby<A>): void
-  /**
-   * Ends the waiting and the deriving of a start: `createEngine` then throws the signal's reason. The next
-   * start goes on from there.
-   */
+  /** Ends the start: `createEngine` then throws the signal's reason. The next start goes on from there. */
   readonly signal?: AbortSignal
   /**
    * Aborted when `close` will follow, for example once a server has answered what is under way. Then a record
@@ -178,7 +185,8 @@ export interface Engine<A extends App> extends Service<A, SubmitOptions, RowScan
    * the engine closes.
    *
    * With `view`, those of a view: in the order in which it folds records, from a position of `viewPosition`.
-   * The latest 10,000 changed rows are kept, in memory.
+   * The latest 10,000 changed rows are kept, in memory. With `effects`, also the effects that were asked for,
+   * redriven or ended, each as a row of `hence.effects` in its present state, without `before`.
    * @throws HenceError `position-unknown` (change) if changes after the position are no longer kept, or when
    *   another generation becomes live, or other rows of the view: read the tables again
    */
@@ -186,6 +194,7 @@ export interface Engine<A extends App> extends Service<A, SubmitOptions, RowScan
     readonly from?: string
     readonly signal?: AbortSignal
     readonly view?: string
+    readonly effects?: boolean
   }): AsyncIterable<Changes>
   /**
    * The decided requests, events and changed rows of some names, as a view gets them and in that order, after
@@ -242,9 +251,17 @@ export interface Engine<A extends App> extends Service<A, SubmitOptions, RowScan
    */
   digest(options?: { readonly view?: string }): Promise<string>
   /**
-   * Whether the engine takes requests. Checks its data directory, so that a readiness probe learns of a loss
-   * at once.
+   * Copies the derived state as its last checkpoint left it, for a new standby: see the option `state`. Read
+   * it, or drop it.
+   * @throws HenceError `no-state` (change), `state-unreadable`, `file-unusable` (operator)
    */
+  copyState(): Promise<StateCopy>
+  /**
+   * With `log`: 0 while no other process can be active. If this one cannot reach the carrier, or was stopped,
+   * another may have taken over: then the milliseconds since it was certain, and rows may be as old.
+   */
+  readonly ageMs: number
+  /** Whether the engine takes requests. Checks its directory, so that a probe learns of a loss at once. */
   health(): Promise<Health>
   /** After the alarm `clock-jumped`: the machine's clock is right, so it is followed from here on. */
   confirmClock(): void
@@ -266,9 +283,13 @@ export interface EngineStats {
   readonly inFlight: number
   /** The bytes of those requests. */
   readonly queuedBytes: number
-  /** The bytes of events that wait to be written. */
+  /** The bytes of events that wait to be written and applied. */
+  readonly waitingBytes: number
+  /** Beyond so many, requests are refused. */
+  readonly waitingBytesMax: number
+  /** The bytes of those in memory; the others are on disk. */
   readonly heldBytes: number
-  /** For how long the oldest record has waited that is not written yet, in milliseconds. */
+  /** The age of the oldest record that waits to be written, an event since its cause, in milliseconds. */
   readonly unwrittenMs: number
   /** Rows changed since the last checkpoint. */
   readonly dirtyRows: number
@@ -278,6 +299,8 @@ export interface EngineStats {
   readonly cacheBytes: number
   /** Log time of the last record, in milliseconds since 1970. */
   readonly logTime: number
+  /** The first log time as of which rows can be read (`at`); undefined while the log has no record. */
+  readonly pastSince: number | undefined
   /** When the next timer goes off, in log time; undefined if none is set. */
   readonly nextTimerAt: number | undefined
   /** When the oldest pending effect was asked for, in log time; undefined if none is pending. */
@@ -289,15 +312,9 @@ export interface EngineStats {
    * before the first, and without `audit`.
    */
   readonly scrubbedAt: number | undefined
-  /**
-   * When the log was last derived again in the background and gave the live state; otherwise like
-   * `scrubbedAt`.
-   */
+  /** When the log last gave the live state, derived again in the background; else like `scrubbedAt`. */
   readonly rehearsedAt: number | undefined
-  /**
-   * When all of the stored state was last checked, in milliseconds since 1970; undefined before the first
-   * time, and for state in memory.
-   */
+  /** When all of the stored state was last checked, in milliseconds since 1970; undefined: not yet. */
   readonly stateCheckedAt: number | undefined
   /** How much of the stored state a check in the background has seen, from 0 to 1; undefined without one. */
   readonly stateCheckProgress: number | undefined
@@ -316,13 +333,16 @@ export interface EngineStats {
  * while the state is not derived to the end of the log for the first time, and once this process takes over.
  */
 export interface Standby<A extends App>
-  extends Pick<Engine<A>, 'app' | 'get' | 'scan' | 'story' | 'history'> {
+  extends Pick<Engine<A>, 'app' | 'get' | 'scan' | 'story' | 'history' | 'copyState'> {
   /**
    * How old the state is: so many milliseconds ago it had everything in the log. Take it before a read: the
    * answer is at most so much older than its arrival.
    */
   readonly ageMs: number
-  stats(): Pick<EngineStats, 'logId' | 'version' | 'generation' | 'applied' | 'logTime' | 'views'>
+  stats(): Pick<
+    EngineStats,
+    'logId' | 'version' | 'generation' | 'applied' | 'logTime' | 'pastSince' | 'views'
+  >
   /** The error for everything else, with the address of the active process: `engine-standby` (retry). */
   refusal(): HenceError
 }

@@ -13,10 +13,7 @@ export type Health =
 /** How often the data directory is checked while nobody asks, in milliseconds. */
 const everyMs = 1_000
 
-/**
- * Checks that the data directory is as this process left it, once a second and whenever somebody asks. An
- * engine that has lost its directory stops at once, instead of at the next request.
- */
+/** Checks once a second that the data directory is as this process left it: a loss stops the engine. */
 export class HealthCheck {
   readonly #storage: Storage
   readonly #path: RequestPath
@@ -64,8 +61,7 @@ export class HealthCheck {
       for (const name of this.#views.stores)
         states?.tend(name).catch((error) => this.#views.damaged(name, error))
     } catch (error) {
-      // A call that fails does not say that the files are lost: an append checks by itself, and the next
-      // check may succeed.
+      // A failed call does not say that files are lost: an append checks by itself, the next check may pass.
       const unsure = fileFailure(error)
       if (unsure === undefined) return this.#path.halt(error)
       if (this.#unsure === undefined) this.#path.warn(unsure)

@@ -26,10 +26,7 @@ export class Intake {
     this.#closed = undefined
   }
 
-  /**
-   * Waits, as one of a limited number, until the intake is open.
-   * @throws HenceError `overloaded` (retry)
-   */
+  /** Waits, as one of a limited number, until the intake is open. */
   async opened(): Promise<void> {
     while (this.#closed) {
       if (this.#waiting >= waitingMax)

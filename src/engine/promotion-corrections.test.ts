@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import type * as made from '../../test/apps/corrected-orders.ts'
 import type * as grownApps from '../../test/apps/grown.ts'
@@ -95,5 +96,37 @@ test('rows of a table that the live code lacks are no corrections: nobody has se
     new Set(['notes']),
   )
   assert.equal((await engine.scan('counted' as never)).length, 100)
+  await engine.close()
+})
+
+test('the history of a row that a correction has changed names the promotion', async () => {
+  const code = (n: number) => {
+    const code = `
+      const { app, scopes } = require('hence')
+      const any = { '~standard': { version: 1, vendor: 'none', validate: (value) => ({ value }) } }
+      const [key] = scopes('key')
+      const rows = key.table('rows', { value: any })
+      const put = key.request('put', {
+        input: any, key: (input) => input.key, derive(tx) { tx.put(rows, { n: ${n} }) },
+      })
+      const correct = key.correct((tx, { kind }) => {
+        if (kind === 'row') tx.put(rows, { ...tx.get(rows), corrected: true })
+      })
+      module.exports.default = app('rows', { requests: [put], tables: [rows], reactions: [correct] })`
+    return { code, hash: createHash('sha256').update(code).digest('hex'), files: [] } as unknown as AppBundle
+  }
+  const engine = await open(memoryStorage(), code(1))
+  await engine.submit('put', { key: 'a' } as never, { requestId: 'r' })
+  await engine.reprocessing.start({ app: code(2) })
+  await promote(engine, 'p')
+  await engine.idle()
+  const { changes } = await engine.history('rows' as never, ['a'] as never)
+  assert.deepEqual(
+    changes.map(({ kind, requestId, after }) => ({ kind, requestId, after })),
+    [
+      { kind: 'correction', requestId: 'p', after: { n: 2, corrected: true } },
+      { kind: 'request', requestId: 'r', after: { n: 2 } },
+    ],
+  )
   await engine.close()
 })

@@ -7,11 +7,14 @@ import type { Reader } from '../query/reader.ts'
 import { rowOf, rowsOf } from '../query/rows.ts'
 import type { Story } from '../query/story.ts'
 import { mainRealm } from '../sandbox/realm.ts'
+import type { Storage } from '../storage/storage.ts'
 import type { Views } from '../view/views.ts'
 import type { HistoryOptions, RowScanOptions, StoryOptions } from './engine.ts'
+import { copyState, type StateCopy } from './state-copy.ts'
 
 /** The state that reads are answered from. */
 export interface ReadsHost {
+  readonly storage: Storage
   /** Undefined: there are none yet. */
   readonly views: Views | undefined
   /** A view answers once it has folded all that the generation has applied, within so many milliseconds. */
@@ -48,15 +51,22 @@ export class Reads<A extends App> {
     return this.#withViews.app as A
   }
 
-  async get(table: string, key: readonly (string | number)[], { after }: ReadOptions = {}): Promise<never> {
+  async get(
+    table: string,
+    key: readonly (string | number)[],
+    { after, at }: ReadOptions = {},
+  ): Promise<never> {
     const { live, view } = await this.#at(table, after)
+    if (at !== undefined) return this.#read((reader) => reader.past.get(table, key, at)) as Promise<never>
     if (view === undefined) return live.reader.get(table, key) as never
     const row = rowOf(view.table, key)
     return (row && mainRealm.seal(row)) as never
   }
 
-  async scan(table: string, query: Query = {}, { after, until }: RowScanOptions = {}): Promise<never> {
+  async scan(table: string, query: Query = {}, { after, at, until }: RowScanOptions = {}): Promise<never> {
     const { live, view } = await this.#at(table, after)
+    if (at !== undefined)
+      return this.#read((reader) => reader.past.scan(table, query, at, until as never)) as Promise<never>
     if (view === undefined) return live.reader.scan(table, query, until) as never
     return rowsOf(view.table, query, until, (row) => mainRealm.seal(row)) as never
   }
@@ -72,6 +82,10 @@ export class Reads<A extends App> {
     const view = await (foldsWithinMs === undefined ? reading : orAfter(reading, foldsWithinMs))
     if (view === undefined) throw lagging(table, foldsWithinMs!)
     return { live, view }
+  }
+
+  async copyState(): Promise<StateCopy> {
+    return copyState(this.#host.storage, this.#host.live)
   }
 
   async story(
@@ -106,5 +120,5 @@ export class Reads<A extends App> {
 const lagging = (view: string, ms: number) =>
   retryError(
     'after-too-late',
-    `The view ${JSON.stringify(view)} has not folded all records that are derived within ${ms} ms. Read again.`,
+    `The view ${JSON.stringify(view)} did not fold all derived records within ${ms} ms. Read again.`,
   )

@@ -5,6 +5,8 @@ import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { type UnequalEntry, unequalEntries } from '../diff/merge.ts'
+import { thrownText } from '../failure.ts'
+import { fileFailure } from '../file-failure.ts'
 import { keptCode } from '../generation/codes.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../generation/generation.ts'
 import { imprintOf, partsOf } from '../generation/imprint.ts'
@@ -12,14 +14,16 @@ import { requestIdOf } from '../identity.ts'
 import { baseOf, lineageOf, liveOf } from '../log/control-history.ts'
 import { openGrowingLog } from '../log/file-log/growing-log.ts'
 import { decidedTimes } from '../processor/limits.ts'
-import { replay } from '../processor/replay.ts'
+import { type ReplayOptions, replay } from '../processor/replay.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { decodeKey } from '../state/keys.ts'
 import { copyLmdbStore } from '../state/lmdb-check.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
+import { inOnePiece } from '../state/pieces.ts'
 import type { TableState } from '../state/table.ts'
 import { stateFolder } from '../storage/states.ts'
 import { kept } from '../storage/storage.ts'
+import { copyViews, Refold, short, viewsSize } from '../view/refold.ts'
 import { type RehearsalLine, type RehearsalOptions, rehearsalFolder } from './rehearsal.ts'
 
 /** How long it works at least between two rests, in milliseconds. */
@@ -34,6 +38,11 @@ setPriority(5)
 const given = JSON.parse(process.argv[2]!) as RehearsalOptions
 const { directory, generation: number, share = 0.1 } = given
 const folder = rehearsalFolder(directory)
+// Its message is for an operator, and not where in the code it was thrown.
+process.on('uncaughtException', (error) => {
+  writeSync(2, thrownText(fileFailure(error) ?? error))
+  process.exit()
+})
 const log = await openGrowingLog(directory)
 const programOf = async (hash: string) => sandboxed(await keptCode((name) => kept(directory, name), hash))
 const hostOf = (name: string): GenerationHost => ({
@@ -46,6 +55,7 @@ const hostOf = (name: string): GenerationHost => ({
 })
 
 await copyLive()
+const views = await copyViews(directory, folder)
 const saved = await savedCheckpoint(hostOf('live'), number)
 // While it was a candidate, messages under way waited for what the live one was about to do.
 if (saved !== undefined && liveOf(saved.history) === number) await rehearseTo(saved)
@@ -53,7 +63,7 @@ process.exit()
 
 async function copyLive(): Promise<void> {
   const state = stateFolder(directory, number)
-  const { size } = await stat(join(state, 'data.mdb'))
+  const size = (await stat(join(state, 'data.mdb'))).size + (await viewsSize(directory))
   const { bavail, bsize } = await statfs(directory)
   // A copy, what is derived again, and as much for the engine.
   if (bavail * bsize < 3 * size) {
@@ -65,8 +75,10 @@ async function copyLive(): Promise<void> {
 }
 
 async function rehearseTo({ positions, history, version }: NonNullable<typeof saved>): Promise<void> {
-  // All records that a checkpoint holds are durable.
-  log.grow(positions)
+  const refold = await Refold.open({ views, generation: number }, { data: directory, folder, log })
+  const ends = refold.ends(positions)
+  // All records that a checkpoint holds are durable, and those that a view has folded.
+  log.grow(ends)
   // A ruling on a record before the checkpoint may stand behind it.
   log.grow(given.positions)
   const open = (name: string) =>
@@ -76,29 +88,52 @@ async function rehearseTo({ positions, history, version }: NonNullable<typeof sa
   const live = await open('live')
   const again = await open('again')
   let began = performance.now()
-  const rest = async (saved: Promise<unknown> | undefined) => {
-    await saved
+  const rest = async (isFull: boolean) => {
+    // Before outcomes are forgotten.
+    await refold.fold(again)
+    // As the engine does, so that it takes no more space than the live state.
+    if (isFull) inOnePiece(again.processor.forget(rowsMax))
+    if (isFull) await again.processor.checkpoint()
     await pause((performance.now() - began) * (1 / share - 1))
     began = performance.now()
   }
-  await replay(log, again, {
-    ends: positions,
-    pause() {
-      const isFull = again.state.checkpointsDirty(rowsMax) >= 1
-      if (!isFull && performance.now() - began < sliceMsMin) return undefined
-      // As the engine does, so that it takes no more space than the live state.
-      if (isFull) again.processor.forget(rowsMax)
-      return rest(isFull ? again.processor.checkpoint() : undefined)
-    },
-  })
+  /** Records with an earlier log time are applied by then. */
+  let frontier = Number.POSITIVE_INFINITY
+  for (const [partition, from] of positions.entries()) {
+    if (from === ends[partition]) continue
+    for await (const { time } of log.read(partition, from)) {
+      frontier = Math.min(frontier, time)
+      break
+    }
+  }
+  const derive = (given: Pick<ReplayOptions, 'ends' | 'grows'>, frontier?: number) =>
+    replay(log, again, {
+      ...given,
+      applied: (applied) => refold.add(applied, again.program.app, frontier),
+      pause() {
+        const isFull = again.processor.checkpointsDirty(rowsMax) >= 1
+        if (!isFull && !refold.isDue && performance.now() - began < sliceMsMin) return undefined
+        return rest(isFull)
+      },
+    })
+  await derive({ ends: positions }, frontier)
   await again.checkpoint()
   const [was, is] = [imprintOf(live), imprintOf(again)]
   const part = [...is.parts.keys(), ...was.parts.keys()].find(
     (name) => was.parts.get(name) !== is.parts.get(name),
   )
-  if (part === undefined)
-    say({ generation: number, version: again.program.version, positions, imprint: is.sha256 })
-  else say({ differs: difference(part, live, again) })
+  if (part !== undefined) return say({ differs: difference(part, live, again) })
+  // The partitions of a view were read one after another.
+  await derive({ ends, grows: true })
+  refold.ended()
+  await refold.fold(again)
+  const compared = refold.compare()
+  const differs = compared.find(({ difference }) => difference)?.difference
+  if (differs !== undefined) return say({ differs })
+  say({
+    ...{ generation: number, version: again.program.version, positions, imprint: is.sha256 },
+    views: compared.map(({ view }) => view),
+  })
 }
 
 /** The first difference in a part of the imprint, in words. */
@@ -129,10 +164,6 @@ function lastRecordOf({ processor }: Generation, { name }: TableState, key: stri
     }
   }
   return last
-}
-
-function short(text: string | undefined): string {
-  return text === undefined ? 'absent' : text.slice(0, 200)
 }
 
 function say(line: RehearsalLine): void {

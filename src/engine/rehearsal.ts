@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Rehearsed } from '../audit/rehearsed.ts'
 import { HenceError, operatorError, retryError } from '../failure.ts'
+import { reasonText } from '../file-failure.ts'
 import { argvBeside, runApart } from '../generation/apart.ts'
 import { moduleBeside } from '../module-beside.ts'
 
@@ -28,7 +29,6 @@ export const rehearsalFolder = (directory: string) => join(directory, 'state', '
  * Derives the log again up to the last checkpoint, in a process of its own that works
  * a tenth of the time, and compares everything with the live state.
  * @returns undefined where there is nothing to compare
- * @throws HenceError `rehearsal-differs` (operator), `rehearsal-failed` (retry)
  */
 export async function rehearse(
   options: RehearsalOptions,
@@ -49,7 +49,7 @@ export async function rehearse(
     if (error instanceof HenceError) throw error
     throw retryError(
       'rehearsal-failed',
-      `The log could not be derived again to compare: ${(error as Error).message}. It is tried again after the ` +
+      `The log could not be derived again to compare: ${reasonText(error)} It is tried again after the ` +
         'next reading of the log; the live state is not affected.',
       { cause: error },
     )

@@ -1,4 +1,5 @@
 // This file is longer than 400 lines, because the way of one request stands here as a whole.
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { App, Enqueued, Reply } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
 import { assert } from '../assert.ts'
@@ -13,30 +14,26 @@ import type { Generation } from '../generation/generation.ts'
 import { answeredId, type Identity, identityOf } from '../identity.ts'
 import type { Appended, Log } from '../log/log.ts'
 import { everyPartition, partitionOf } from '../log/partitions.ts'
-import {
-  type CorrectionRecord,
-  encodeCorrection,
-  encodeEvent,
-  encodeTick,
-  encodeWatermark,
-} from '../log/record.ts'
+import { type CorrectionRecord, encodeCorrection, encodeTick, encodeWatermark } from '../log/record.ts'
 import { type Applied, failuresOf } from '../processor/applied.ts'
+import { heldBytesMax } from '../processor/channels.ts'
 import { GroupSize } from '../processor/limits.ts'
 import type { Processor } from '../processor/processor.ts'
 import type { Reader } from '../query/reader.ts'
 import type { Preview } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
 import { Admission, type Until, type WaitingSender } from '../request/admission.ts'
-import { type AdmittedRequest, inputOf, operatorMessage, requestOf } from '../request/message.ts'
+import {
+  type AdmittedDefinition,
+  type AdmittedRequest,
+  type Input,
+  inputOf,
+  operatorMessage,
+  requestOf,
+} from '../request/message.ts'
 import { Validation, type ValidationResult } from '../request/validation.ts'
 import { expired, IdWindow } from '../request/window.ts'
-import {
-  type Append,
-  isDerived,
-  isRetryable,
-  type OutgoingRecord,
-  PartitionWriter,
-} from '../request/writer.ts'
+import { type Append, isRetryable, type OutgoingRecord, PartitionWriter } from '../request/writer.ts'
 import { Interruption } from '../sandbox/timed.ts'
 import { terminatedRun, withinLimit } from '../sandbox/watchdog.ts'
 import { ChangeFeed } from './change-feed.ts'
@@ -46,12 +43,46 @@ import { type StartWatch, startPause } from './start-pause.ts'
 import type { SteadyClock } from './steady-clock.ts'
 import { Ticker } from './ticker.ts'
 
-/**
- * A record that was not written for so long holds others up, in milliseconds; and how often those are looked
- * for who wait for it. Together nobody waits for two seconds.
- */
+/** A record unwritten for so long holds others up, in milliseconds; also how often that is checked. */
 const stalledMs = 800
 const watchMs = 400
+
+/**
+ * With several partitions, a batch of so few records is applied before the next one of its partition begins:
+ * what follows from it, here and elsewhere, goes along, and a batch costs as much as several records.
+ */
+const smallBatch = 16
+
+/** A request that is not admitted yet. */
+interface Unadmitted {
+  readonly definition: AdmittedDefinition
+  readonly input: Input
+  readonly options: SubmitOptions
+  readonly identity: Identity
+  readonly inReplyTo: string | undefined
+  readonly sender: WaitingSender
+}
+
+interface PathOptions {
+  readonly clock: Clock
+  readonly random: () => number
+  readonly report: Reporter
+  readonly confirmClock: boolean
+  readonly windowMs: number
+  readonly queueBytesMax: number
+  readonly waitingBytesMax: number
+  readonly checkpointRows: number
+  readonly handlers?: Handlers<App> | undefined
+  readonly stopping?: AbortSignal | undefined
+  readonly log: Log
+  readonly steady: SteadyClock
+  /** The version of the code that the engine was opened with. */
+  readonly version: string
+  /** Of the tries of effects. */
+  readonly notes: TryNotes | undefined
+  /** Returns the corrections of a promotion that the log of a partition may lack, in order. */
+  readonly missingCorrections: (partition: number) => readonly CorrectionRecord[]
+}
 
 /**
  * The way of one request from `submit` to its reply, in the order of this file: it is admitted, appended to
@@ -62,29 +93,22 @@ export class RequestPath {
   readonly feed: ChangeFeed
   readonly delivery: LiveDelivery
   readonly checkpointer: Checkpointer
+  readonly #options: PathOptions
   readonly #log: Log
-  readonly #clock: SteadyClock
-  readonly #timers: Clock
-  readonly #report: Reporter
   readonly #ids: IdWindow
-  readonly #confirmClock: boolean
-  readonly #stopping: AbortSignal | undefined
-  readonly #missingCorrections: (partition: number) => readonly CorrectionRecord[]
   readonly #intake = new Intake()
   readonly #admission: Admission
   readonly #writers: readonly PartitionWriter[]
   readonly #ticker: Ticker
   readonly #ending = new AbortController()
   readonly #groups = new GroupSize()
-  readonly #validation = new Validation(
+  readonly #validation = new Validation<Unadmitted>(
     () => suspectMs(this.#live.derivationMs),
     () => this.#live.program,
     () => this.#startOverIdle(),
+    (request, validated) => this.#validated(request, validated),
   )
-  /**
-   * Settles when the live generation, which an interruption made start over, has caught up; rejected, and
-   * kept, if it cannot, since nothing in its memory may be used any more.
-   */
+  /** Settles when the live generation that started over has caught up; rejected, and kept, if it cannot. */
   #reloading: PromiseWithResolvers<void> | undefined
   /** Why nothing more is admitted. */
   #refusal: HenceError | undefined
@@ -94,54 +118,31 @@ export class RequestPath {
   #undecided: { readonly partition: number; readonly offset: number } | undefined
   #live: Generation
 
-  constructor(
-    given: {
-      /** The version of the code that the engine was opened with. */
-      readonly version: string
-      readonly live: Generation
-      readonly log: Log
-      /** Returns the corrections of a promotion that the log of a partition may lack, in order. */
-      readonly missingCorrections: (partition: number) => readonly CorrectionRecord[]
-    },
-    options: {
-      readonly clock: Clock
-      readonly steady: SteadyClock
-      readonly confirmClock: boolean
-      readonly random: () => number
-      readonly report: Reporter
-      readonly handlers: Handlers<App> | undefined
-      /** Of the tries of effects. */
-      readonly notes: TryNotes | undefined
-      readonly windowMs: number
-      readonly queueBytesMax: number
-      readonly checkpointRows: number
-      readonly stopping: AbortSignal | undefined
-    },
-  ) {
-    const { version, live, log } = given
+  constructor(live: Generation, options: PathOptions) {
+    const { log, clock, steady } = options
     this.#live = live
+    this.#options = options
     this.#log = log
-    this.#clock = options.steady
-    this.#timers = options.clock
-    this.#report = options.report
-    this.#confirmClock = options.confirmClock
-    this.#stopping = options.stopping
-    this.#ids = new IdWindow(options.steady, options.windowMs)
-    this.#missingCorrections = given.missingCorrections
-    this.#admission = new Admission(options.queueBytesMax, (identity) => this.#processor.decided(identity))
-    this.#writers = everyPartition(log).map(
-      (partition) => new PartitionWriter(partition, log, options.clock, this.#reportHeld),
-    )
-    this.#ticker = new Ticker(options.steady, () => this.tick())
+    this.#ids = new IdWindow(steady, options.windowMs)
+    this.#admission = new Admission(options, (identity) => this.#processor.decided(identity))
+    this.#writers = everyPartition(log).map((partition) => {
+      const eventAt = (source: number, number: number) =>
+        this.#processor.channels.at(source, partition, number)
+      const eventBytesMax = heldBytesOf(options.queueBytesMax) / 4
+      return new PartitionWriter(partition, log, clock, this.#reportHeld, eventAt, eventBytesMax)
+    })
+    this.#ticker = new Ticker(steady, () => this.tick())
     this.feed = new ChangeFeed(this.closed)
     const timed = (act: () => void) => this.#timed(act)
-    this.delivery = new LiveDelivery({ version, timed, ...options }, (key, result) =>
-      this.#writeResult(key, result),
-    )
+    this.delivery = new LiveDelivery({ ...options, timed }, (key, result) => this.#writeResult(key, result))
     this.checkpointer = new Checkpointer(() => this.#live, {
       rows: options.checkpointRows,
       failed: (error, isHopeless) => (isHopeless ? this.halt(error) : this.warn(error)),
     })
+  }
+
+  get waitingBytesMax(): number {
+    return this.#options.waitingBytesMax
   }
 
   /** The app whose requests are admitted. */
@@ -157,10 +158,7 @@ export class RequestPath {
     return this.#send(type, input, options, 'durable')
   }
 
-  /**
-   * Derives a request of an operator, with what would follow from it, and undoes it.
-   * @throws HenceError `unknown-request`, `input-invalid`, `principal-invalid`, `preview-too-long` (change)
-   */
+  /** Derives a request of an operator, with what would follow from it, and undoes it. */
   async preview(type: string, input: unknown, principal: string): Promise<Preview> {
     const { program } = await this.settled()
     this.closed.throwIfAborted()
@@ -187,45 +185,66 @@ export class RequestPath {
     return made ?? this.preview(type, input, principal)
   }
 
-  /** Admits a new request; a retry waits for the first outcome, or gets it. */
   #send(type: string, input: unknown, options: SubmitOptions, until: Until): Promise<Reply | Enqueued> {
-    const again = () => this.#send(type, input, options, until)
     // One promise for each request, which the outcome itself resolves.
     return new Promise((resolve, reject) => {
-      const { requestId, principal = '', inReplyTo: answered } = options ?? {}
-      const inReplyTo = answered === undefined ? undefined : answeredId(answered, requestId)
-      if (this.#intake.reopening) return resolve(this.#intake.opened().then(again))
-      if (this.#held) return resolve(this.settled().then(again))
-      if (this.#refusal) throw this.#refusal
-      this.closed.throwIfAborted()
-      const { realm } = this.#live.program
-      const definition = requestOf(this.app, type)
-      const identity = identityOf(requestId, principal)
-      this.#ids.check(identity, this.#processor.watermarks.highest)
-      const sent = inputOf(type, input, realm)
-      const { first, stored } = this.#admission.sentBefore(identity)
-      if (first?.certain) {
-        // Its append failed: only after the log was read again is it known whether this is a retry or a first
-        // attempt.
-        const { heldUp } = this
-        if (heldUp) throw heldUp
-        return resolve(first.certain.then(again))
-      }
-      if (first) return resolve(this.#admission.join(first, { type, input: sent.text }, stored, until))
-      if (stored) return resolve(this.#replay(identity, { type, input: sent.text }, stored, until))
-      const done = (validated: ValidationResult) => {
-        // Another one with this id was admitted meanwhile.
-        if (!('error' in validated) && this.#admission.has(identity)) return resolve(again())
-        try {
-          if ('error' in validated) throw validated.error
-          const message = inReplyTo ? { ...validated, inReplyTo } : validated
-          this.#admit(identity, message, { until, resolve, reject })
-        } catch (error) {
-          reject(error)
-        }
-      }
-      this.#validation.add({ definition, input: sent, done })
+      const elsewhere = this.#begin(type, input, options, { until, resolve, reject })
+      if (elsewhere !== undefined) resolve(elsewhere)
     })
+  }
+
+  /** Admits a new request. Of a retry it returns the first outcome, once that is known. */
+  #begin(
+    type: string,
+    input: unknown,
+    options: SubmitOptions,
+    sender: WaitingSender,
+  ): Promise<Reply | Enqueued> | undefined {
+    const { until } = sender
+    const { requestId, principal = '', inReplyTo: answered } = options ?? {}
+    const inReplyTo = answered === undefined ? undefined : answeredId(answered, requestId)
+    if (this.#intake.reopening) return this.#after(this.#intake.opened(), type, input, options, until)
+    if (this.#held) return this.#after(this.settled(), type, input, options, until)
+    if (this.#refusal) throw this.#refusal
+    this.closed.throwIfAborted()
+    const { realm } = this.#live.program
+    const definition = requestOf(this.app, type)
+    const identity = identityOf(requestId, principal)
+    this.#ids.check(identity, this.#processor.watermarks.highest)
+    const sent = inputOf(type, input, realm)
+    const { first, stored } = this.#admission.sentBefore(identity)
+    if (first?.certain) {
+      // Its append failed: only once the log was read again is it known whether this is a retry.
+      const { heldUp } = this
+      if (heldUp) throw heldUp
+      return this.#after(first.certain, type, input, options, until)
+    }
+    if (first) return this.#admission.join(first, { type, input: sent.text }, stored, until)
+    if (stored) return this.#replay(identity, { type, input: sent.text }, stored, until)
+    this.#validation.add({ definition, input: sent, options, identity, inReplyTo, sender })
+    return undefined
+  }
+
+  /** Begins again. Not in `#begin`, where every call would allocate what this function closes over. */
+  #after(
+    settled: Promise<unknown>,
+    ...sent: [type: string, input: unknown, options: SubmitOptions, until: Until]
+  ): Promise<Reply | Enqueued> {
+    return settled.then(() => this.#send(...sent))
+  }
+
+  #validated(request: Unadmitted, validated: ValidationResult): void {
+    const { definition, input, options, identity, inReplyTo, sender } = request
+    const { until, resolve, reject } = sender
+    try {
+      if ('error' in validated) throw validated.error
+      // Another one with this id was admitted meanwhile.
+      if (this.#admission.has(identity))
+        this.#send(definition.name, input.value, options, until).then(resolve, reject)
+      else this.#admit(identity, inReplyTo ? { ...validated, inReplyTo } : validated, sender)
+    } catch (error) {
+      reject(error)
+    }
   }
 
   #admit(identity: Identity, message: AdmittedRequest, sender: WaitingSender): void {
@@ -234,7 +253,7 @@ export class RequestPath {
     const partition = partitionOf(message.key, this.#log.partitions)
     const { heldUp } = this.#writers[partition]!
     if (heldUp) throw heldUp
-    this.write(partition, this.#admission.admit(identity, message, sender, this.heldBytes))
+    this.write(partition, this.#admission.admit(identity, message, sender, this.#processor.channels))
     this.#moveWatermark()
   }
 
@@ -268,7 +287,12 @@ export class RequestPath {
   /** Queues a record for its partition; records that arrive in one turn of the event loop go into one batch. */
   write(partition: number, outgoing: OutgoingRecord): void {
     const writer = this.#writers[partition]!
-    if (writer.add(outgoing)) queueMicrotask(() => void this.#append(writer))
+    writer.add(outgoing)
+    this.#wake(writer)
+  }
+
+  #wake(writer: PartitionWriter): void {
+    if (writer.begin()) queueMicrotask(() => void this.#append(writer))
   }
 
   /** Queues a record, and resolves when it is applied, its append has failed, or the engine is closed. */
@@ -278,10 +302,18 @@ export class RequestPath {
     return orAborted(promise, this.closed)
   }
 
-  /** Appends what is queued until nothing is. While one batch is applied, the next is already being written. */
+  /**
+   * Appends what is queued until nothing is. While one batch is applied, the next is already being written,
+   * or those of other partitions are.
+   */
   async #append(writer: PartitionWriter): Promise<void> {
+    // The live generation has the events.
+    const begin = async () => {
+      while (this.#held) await this.settled()
+      return writer.append()
+    }
     try {
-      let batch = writer.append()
+      let batch = this.#held ? await begin() : writer.append()
       while (batch !== undefined) {
         let next: Append | undefined
         try {
@@ -289,8 +321,11 @@ export class RequestPath {
           writer.succeeded()
           const { room } = this.checkpointer
           if (room) await room
-          next = writer.append()
+          const gathers = this.#writers.length > 1 && batch.records.length <= smallBatch
+          if (!gathers && !this.#held) next = writer.append()
           await this.#apply(writer.partition, appended, batch.records)
+          // Not if nothing is queued: a client that waits for each reply would keep the writer busy for ever.
+          if (gathers && !writer.isEmpty) await nextTurn()
         } catch (error) {
           if (error instanceof Interruption) {
             await next?.durable.catch(() => {}) // Awaited again as the next batch.
@@ -301,7 +336,7 @@ export class RequestPath {
             await this.#recover(writer, batch.records, error)
           }
         }
-        batch = next ?? writer.append()
+        batch = next ?? (this.#held ? await begin() : writer.append())
       }
     } catch (error) {
       writer.stop()
@@ -328,8 +363,8 @@ export class RequestPath {
       const results: Applied[] = []
       const act = () => {
         if (this.#reloading) return
-        for (const [i, { record }] of group.entries()) {
-          const applied = processor.apply(partition, from + i, time, record)
+        for (let i = 0; i < group.length; i++) {
+          const applied = processor.apply(partition, from + i, time, group[i]!.record)
           assert(applied !== 'early', 'an event is appended after its cause was applied')
           results.push(applied)
         }
@@ -412,9 +447,9 @@ export class RequestPath {
     const host = {
       log: this.#log,
       derived: () => this.#live,
-      report: this.#report,
+      report: this.#options.report,
       pause: () => this.checkpointer.saveIfDue(),
-      stops: () => this.#refusal !== undefined || this.#stopping?.aborted === true,
+      stops: () => this.#refusal !== undefined || this.#options.stopping?.aborted === true,
       passOn: this.#passOn,
       ...given,
     }
@@ -436,8 +471,11 @@ export class RequestPath {
       if (stored.outcome === undefined) this.#watchClaims()
     }
     if (applied.expired) this.#admission.refuse(applied.expired, expired(applied.expired))
-    for (const { target, event } of applied.emitted)
-      this.write(target, { record: event, bytes: encodeEvent(event) })
+    for (const { target, event } of applied.emitted) {
+      const writer = this.#writers[target]!
+      writer.events.passOn(event.causePartition, event.channelNumber)
+      this.#wake(writer)
+    }
     this.#reportFailures(applied)
     this.delivery.asked(applied.trace)
     this.feed.advance()
@@ -452,9 +490,12 @@ export class RequestPath {
     this.#isWatching = true
     const look = () => {
       this.#isWatching = false
-      if (this.#admission.answerWaiting(this.unwrittenMs > stalledMs)) this.#watchClaims()
+      const why = this.#reloading
+        ? 'a derivation that did not end is being ruled on'
+        : 'a partition of the log has not been written for a while'
+      if (this.#admission.answerWaiting(this.#stalledMs > stalledMs ? why : undefined)) this.#watchClaims()
     }
-    setTimer(this.#timers, watchMs, look, false)
+    setTimer(this.#options.clock, watchMs, look, false)
   }
 
   /** After a failed append: applies what the log holds, and queues what it lacks. */
@@ -478,14 +519,17 @@ export class RequestPath {
       })
       for (const outgoing of records) this.#settle(partition, outgoing)
       this.tick()
-      // Many may wait, so they are made anew only where the log has some of them.
+      writer.events.goBack(this.#processor.channels.into(partition))
+      // Many corrections may wait, so they are made anew only where the log has some of them.
       if (found > 0) writer.requeue(this.#missing(partition), true)
       else
         writer.requeue(
-          records.filter(({ record }) => isDerived(record)),
+          records.filter(({ record }) => record.kind === 'correction'),
           false,
         )
     })
+    // If the generation started over meanwhile, other writers may have missed some of its events.
+    for (const each of this.#writers) this.#wake(each)
     // Finds out whether writing works again, also if nobody sends anything.
     if (writer.heldUp && writer.isEmpty)
       this.write(partition, { record: { kind: 'tick' }, bytes: encodeTick() })
@@ -493,22 +537,27 @@ export class RequestPath {
 
   readonly #reportHeld = (writer: PartitionWriter, why: HenceError | undefined): void => {
     if (why === undefined) {
-      this.#report({ level: 'warning', code: 'writes-resumed', message: 'The log can be written again.' })
+      this.#options.report({
+        level: 'warning',
+        code: 'writes-resumed',
+        message: 'The log can be written again.',
+      })
       return
     }
-    this.#report({ level: 'alarm', code: why.code, message: why.message })
+    this.#options.report({ level: 'alarm', code: why.code, message: why.message })
     for (const { record } of writer.takeRequests())
       if (record.kind === 'request') this.#admission.refuse(record.identity, why)
   }
 
-  /** The bytes of events that wait to be written. */
-  get heldBytes(): number {
-    return this.#writers.reduce((sum, { heldBytes }) => sum + heldBytes, 0)
+  /** For how long some partition has not been written, although records wait for it, in milliseconds. */
+  get #stalledMs(): number {
+    return this.#writers.reduce((most, { waitsMs }) => Math.max(most, waitsMs), 0)
   }
 
-  /** For how long the oldest record that is not written has waited, in milliseconds. */
+  /** The age of the oldest record that waits to be written, an event since its cause, in milliseconds. */
   get unwrittenMs(): number {
-    return this.#writers.reduce((most, { waitsMs }) => Math.max(most, waitsMs), 0)
+    const oldest = this.isSettled ? this.#processor.channels.oldestAt : undefined
+    return Math.max(this.#stalledMs, oldest === undefined ? 0 : this.now() - oldest)
   }
 
   /** Why requests are refused at present; undefined if they are taken. */
@@ -529,12 +578,18 @@ export class RequestPath {
     }
   }
 
-  /** The events and corrections that the log of a partition may lack, in order. */
+  /** The corrections that the log of a partition may lack, in order. */
   #missing(partition: number): OutgoingRecord[] {
-    return [
-      ...this.#processor.waitingFor(partition).map((record) => ({ record, bytes: encodeEvent(record) })),
-      ...this.#missingCorrections(partition).map((record) => ({ record, bytes: encodeCorrection(record) })),
-    ]
+    const missing = this.#options.missingCorrections(partition)
+    return missing.map((record) => ({ record, bytes: encodeCorrection(record) }))
+  }
+
+  /** Appends all events that the live generation has and that the log may lack. */
+  #appendEvents(): void {
+    for (const writer of this.#writers) {
+      writer.events.restart(this.#processor.channels.into(writer.partition))
+      this.#wake(writer)
+    }
   }
 
   /** Appends the result of an effect; while the engine is quiesced it waits. */
@@ -554,12 +609,12 @@ export class RequestPath {
 
   /** The current log time, never earlier than the last record's. */
   now(): number {
-    return Math.max(this.#processor.time, this.#clock.logTime())
+    return Math.max(this.#processor.time, this.#options.steady.logTime())
   }
 
   /** The machine's clock is right, although it has jumped. */
   confirmClock(): void {
-    this.#clock.confirm()
+    this.#options.steady.confirm()
     this.#ids.begin(this.#processor, true)
     this.tick()
   }
@@ -574,10 +629,7 @@ export class RequestPath {
     return this.#reloading?.promise ?? terminatedRun()
   }
 
-  /**
-   * The live generation, once it has caught up.
-   * @throws HenceError `engine-stopped` (operator) if its state is damaged
-   */
+  /** The live generation, once it has caught up; throws if its state is damaged. */
   async settled(): Promise<Generation> {
     for (let held = this.#held; held !== undefined; held = this.#held) await held
     const { reason } = this.closed
@@ -599,7 +651,7 @@ export class RequestPath {
   get frontier(): number {
     if (this.#writers.some(({ isBusy }) => isBusy)) return this.lowWatermark
     if (this.#log.partitions === 1) return Number.POSITIVE_INFINITY
-    return Math.max(this.lowWatermark, this.#clock.logTime())
+    return Math.max(this.lowWatermark, this.#options.steady.logTime())
   }
 
   /** Counters of requests. */
@@ -607,10 +659,7 @@ export class RequestPath {
     return this.#admission
   }
 
-  /**
-   * Applies what the log holds beyond the last checkpoint, and appends the events that it lacks. Returns the
-   * count of records.
-   */
+  /** Applies what the log holds beyond the last checkpoint, and appends the events that it lacks. */
   async start(given: Pick<TailHost, 'run' | 'deriveApart'>, options: StartWatch): Promise<number> {
     const { signal } = options
     const decided: number[] = []
@@ -620,12 +669,13 @@ export class RequestPath {
       decided.push((await this.#log.decided?.(partition)) ?? 0)
     }
     const passOn = (applied: Applied) => this.#reportFailures(applied)
-    const rest = startPause(count, { ...options, clock: this.#clock })
+    const rest = startPause(count, { ...options, clock: this.#options.steady })
     const pause = (derived: number) => rest(derived) ?? this.checkpointer.saveIfDue()
     const stops = () => signal?.aborted === true
     const deriving = this.#deriveTail({ decided }, { ...given, passOn, pause, stops })
     const replayed = await deriving.finally(() => signal?.throwIfAborted())
-    this.#ids.begin(this.#processor, this.#confirmClock)
+    this.#ids.begin(this.#processor, this.#options.confirmClock)
+    this.#appendEvents()
     for (const partition of everyPartition(this.#log))
       for (const missing of this.#missing(partition)) this.write(partition, missing)
     return replayed
@@ -638,6 +688,7 @@ export class RequestPath {
       'the live generation changes only while the engine is quiesced',
     )
     this.#live = generation
+    this.#appendEvents()
     // Readers of the change feed notice that they must read the tables again.
     this.feed.advance()
   }
@@ -696,7 +747,9 @@ export class RequestPath {
     this.stop(why)
     void this.delivery.stop({ atOnce: true })
     if (isClosing) return
-    this.#report({ level: 'alarm', code: why.code, message: why.message })
+    // A process whose log was taken needs nobody: it may start again, and follows.
+    const level = why.advice === 'retry' ? 'warning' : 'alarm'
+    this.#options.report({ level, code: why.code, message: why.message })
   }
 
   /** Refuses what is sent from now on, and resolves when what was sent before is admitted. */
@@ -727,12 +780,12 @@ export class RequestPath {
 
   warn(error: unknown): void {
     const code = error instanceof HenceError ? error.code : 'unexpected-error'
-    this.#report({ level: 'warning', code, message: thrownText(error) })
+    this.#options.report({ level: 'warning', code, message: thrownText(error) })
   }
 
   #reportFailures(applied: Applied): void {
     for (const { partition, offset, type, key, code, message } of failuresOf(applied)) {
-      this.#report({
+      this.#options.report({
         level: 'alarm',
         code: 'derivation-failed',
         message: `Record ${offset} of partition ${partition} (${type} ${failedKey(key)}) failed with ${code}: ${message}`,
@@ -753,11 +806,16 @@ export class RequestPath {
   }
 }
 
+/** How many bytes of events that wait stay in memory after a checkpoint; with new ones, below the bound. */
+export function heldBytesOf(queueBytesMax: number): number {
+  return Math.min(heldBytesMax, queueBytesMax / 8)
+}
+
 function keyFull(type: string, key: string): HenceError {
   return retryError(
     'overloaded',
     `Too many requests of the key ${JSON.stringify(key)} wait for one that waits for its claims. Nothing was written: send the ` +
-      `same request ("${type}") again later. If this is frequent, too much has this one key.`,
+      `same request ("${type}") again later. If this happens often, too many requests share this key.`,
   )
 }
 

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type * as made from '../../test/apps/paid-orders.ts'
 import { appsOf } from '../../test/apps.ts'
 import { type AppBundle, createEngine } from '../index.ts'
-import { encodeControl, rulesNow } from '../log/record.ts'
+import { encodeControl, rulesNow, rulesOldest } from '../log/record.ts'
 import { memoryStorage } from '../testing/index.ts'
 
 const { paidOrders } = appsOf<typeof made>(import.meta.resolve('../../test/apps/paid-orders.ts'))
@@ -41,7 +41,7 @@ test('a log under rules that this version does not have is refused', async () =>
   const open = async () =>
     createEngine({ app: (await paidOrders('loose')) as AppBundle, data, report: () => {} })
   await (await open()).close()
-  for (const rules of [rulesNow + 1, rulesNow - 1]) {
+  for (const rules of [rulesNow + 1, rulesOldest - 1]) {
     const control = { type: 'version', number: 1, version: 'f'.repeat(64), rules } as const
     await data.log.append(0, [encodeControl({ generation: 0, control })])
     await assert.rejects(open(), { code: 'rules-unknown', advice: 'operator' })

@@ -1,7 +1,7 @@
 import type { App, Enqueued, TableChange } from '../app/index.ts'
 import type { SubmitOptions } from '../app/service.ts'
-import { changeError, engineClosed } from '../failure.ts'
-import { fileFailure } from '../file-failure.ts'
+import { changeError, endAll, engineClosed } from '../failure.ts'
+import { withFileFailure } from '../file-failure.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Preview } from '../query/story.ts'
 import type { Alarms } from '../report.ts'
@@ -17,10 +17,22 @@ import { type Effects, effectsOf } from './effects.ts'
 import type { Engine, EngineStats } from './engine.ts'
 import type { Health, HealthCheck } from './health.ts'
 import { type LogRecords, logRecordsOf } from './log-records.ts'
-import { completed } from './read-after.ts'
+import { completed, engineUnsure } from './read-after.ts'
 import { Reads } from './reads.ts'
 import type { RequestPath } from './request-path.ts'
 import { type Violations, violationsOf } from './violations.ts'
+
+interface EngineParts {
+  readonly path: RequestPath
+  readonly reprocessor: Reprocessor
+  readonly views: Views
+  readonly auditing: Auditing
+  readonly health: HealthCheck
+  readonly storage: Storage
+  /** How many records were replayed at the start. */
+  readonly replayed: number
+  readonly alarms: Alarms
+}
 
 /** An engine that was started; `Engine` documents its members, and `RequestPath` does the work. */
 export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> {
@@ -29,45 +41,30 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
   readonly audit: Audit
   readonly log: LogRecords
   readonly reprocessing: Reprocessing
+  readonly #parts: EngineParts
   readonly #path: RequestPath
-  readonly #reprocessor: Reprocessor
-  readonly #auditing: Auditing
-  readonly #health: HealthCheck
-  readonly #storage: Storage
-  readonly #views: Views
-  readonly #replayed: number
-  readonly #alarms: Alarms
   #closing: Promise<void> | undefined
 
-  /** @param parts.replayed how many records were replayed at the start */
-  constructor(parts: {
-    readonly path: RequestPath
-    readonly reprocessor: Reprocessor
-    readonly views: Views
-    readonly auditing: Auditing
-    readonly health: HealthCheck
-    readonly storage: Storage
-    readonly replayed: number
-    readonly alarms: Alarms
-  }) {
+  constructor(parts: EngineParts) {
     const { path, reprocessor, auditing, views, storage } = parts
     super({
       views,
+      storage,
       get live() {
         return path.live
       },
       settled: () => path.settled(),
       completed: (token) =>
-        completed(token, storage.log, async () => (await path.settled()).processor, path.closed),
+        completed(
+          token,
+          storage.log,
+          async () => (await path.settled()).processor,
+          path.closed,
+          () => this.ageMs,
+        ),
     })
+    this.#parts = parts
     this.#path = path
-    this.#reprocessor = reprocessor
-    this.#auditing = auditing
-    this.#health = parts.health
-    this.#storage = storage
-    this.#views = views
-    this.#replayed = parts.replayed
-    this.#alarms = parts.alarms
     this.reprocessing = reprocessor
     this.violations = violationsOf(path)
     this.effects = effectsOf(path)
@@ -92,7 +89,7 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
   }
 
   async useViews(modules: readonly AppSource[]): Promise<void> {
-    return this.#views.use(await Promise.all(modules.map((each) => bundleApp(each))))
+    return this.#parts.views.use(await Promise.all(modules.map((each) => bundleApp(each))))
   }
 
   subscribe(listener: (changes: readonly TableChange[]) => void): () => void {
@@ -104,17 +101,19 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
     from,
     signal,
     view,
+    effects = false,
   }: {
     readonly from?: string
     readonly signal?: AbortSignal
     readonly view?: string
+    readonly effects?: boolean
   } = {}): AsyncGenerator<Changes> {
-    if (view !== undefined) return this.#views.changes(view, from, signal)
-    return this.#path.feed.read(() => this.#path.live, from, signal)
+    if (view !== undefined) return this.#parts.views.changes(view, from, signal)
+    return this.#path.feed.read(() => this.#path.live, from, signal, effects)
   }
 
   viewPosition(view: string): Promise<string> {
-    return this.#views.position(view)
+    return this.#parts.views.position(view)
   }
 
   position(): string {
@@ -127,11 +126,19 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
 
   async digest({ view }: { readonly view?: string } = {}): Promise<string> {
     const { reader, processor } = await this.#path.settled()
-    return view === undefined ? reader.digest() : this.#views.digest(view, [...processor.positions])
+    return view === undefined ? reader.digest() : this.#parts.views.digest(view, [...processor.positions])
   }
 
-  health(): Promise<Health> {
-    return this.#health.health()
+  get ageMs(): number {
+    return this.#parts.storage.carried?.note.doubtMs ?? 0
+  }
+
+  async health(): Promise<Health> {
+    const health = await this.#parts.health.health()
+    const { ageMs } = this
+    if (!health.ready || ageMs === 0) return health
+    const { code, message } = engineUnsure(ageMs)
+    return { ready: false, code, message }
   }
 
   confirmClock(): void {
@@ -144,39 +151,43 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
     ...names
   }: MessageNames & { readonly from?: string; readonly signal?: AbortSignal }): AsyncGenerator<MessagePage> {
     try {
-      yield* this.#views.messages(names, from, signal)
+      yield* this.#parts.views.messages(names, from, signal)
     } catch (error) {
       if (error !== this.#path.closed.reason) throw error
     }
   }
 
   stats(): EngineStats {
-    const { live, load } = this.#path
+    const { path, storage, auditing, views, replayed, alarms } = this.#parts
+    const { live, load } = path
     const { processor } = live
     return {
-      logId: this.#storage.log.id,
+      logId: storage.log.id,
       version: live.program.version,
       generation: live.number,
       applied: [...processor.positions],
       inFlight: load.inFlight,
       queuedBytes: load.queuedBytes,
-      heldBytes: this.#path.heldBytes,
-      unwrittenMs: this.#path.unwrittenMs,
+      waitingBytes: processor.channels.bytes,
+      waitingBytesMax: path.waitingBytesMax,
+      heldBytes: processor.channels.heldBytes,
+      unwrittenMs: path.unwrittenMs,
       dirtyRows: live.state.dirtyCount,
       dirtyBytes: live.state.dirtyBytes,
       cacheBytes: live.state.cacheBytes,
       logTime: processor.time,
+      pastSince: live.reader.past.since,
       nextTimerAt: this.#nextTimerAt(),
       oldestEffectAt: this.#oldestEffectAt(),
-      scrubbedAt: this.#auditing.scrubbedAt,
-      rehearsedAt: this.#auditing.rehearsedAt,
-      stateCheckedAt: this.#storage.states?.checkedAt(live.number),
-      stateCheckProgress: this.#storage.states?.progress,
-      headAt: this.#auditing.headAt,
-      replayed: this.#replayed,
-      views: this.#views.status(live),
+      scrubbedAt: auditing.scrubbedAt,
+      rehearsedAt: auditing.rehearsedAt,
+      stateCheckedAt: storage.states?.checkedAt(live.number),
+      stateCheckProgress: storage.states?.progress,
+      headAt: auditing.headAt,
+      replayed,
+      views: views.status(live),
       replies: { ...load.replies },
-      alarms: this.#alarms.last,
+      alarms: alarms.last,
     }
   }
 
@@ -206,30 +217,27 @@ export class RunningEngine<A extends App> extends Reads<A> implements Engine<A> 
     const path = this.#path
     await path.closeIntake(engineClosed())
     const hadStopped = path.closed.aborted
-    this.#health.stop()
+    this.#parts.health.stop()
     path.close(engineClosed())
     const why = path.closed.reason
     try {
-      await this.#views.close(why)
-      await this.#reprocessor.close(why)
+      await this.#parts.views.close(why)
+      await this.#parts.reprocessor.close(why)
       await path.delivery.stop({ atOnce: hadStopped })
       try {
         if (!hadStopped) await path.drain()
       } finally {
         path.stop(why)
       }
-      if (!hadStopped) await this.#storage.release?.()
+      if (!hadStopped) await this.#parts.storage.release?.()
       await path.checkpointer.saving
       if (!hadStopped) await path.live.checkpoint()
     } catch (error) {
       // A record whose derivation does not end is left to the next start.
       if (path.isSettled) path.warn(error)
     } finally {
-      await this.#auditing.close().catch((error) => path.warn(error))
-      await path.live.close()
-      await this.#storage.close().catch((error) => {
-        throw fileFailure(error) ?? error
-      })
+      await this.#parts.auditing.close().catch((error) => path.warn(error))
+      await withFileFailure(endAll([() => path.live.close(), () => this.#parts.storage.close()]))
     }
   }
 }

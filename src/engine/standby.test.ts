@@ -1,28 +1,22 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { createEngine, type Engine, type EngineOptions, HenceError, type Standby } from 'hence'
+import { connect } from 'hence/client'
 import { server } from 'hence/server'
 import { CarrierStore, memoryCarrier } from '../../src/testing/memory-carrier.ts'
 import type poison from '../../test/apps/poison.ts'
 import type sales from '../../test/apps/sales.ts'
+import { engineHome } from '../../test/engine-home.ts'
 import type { Carrier } from '../log/carrier.ts'
+import type { Reporter } from '../report.ts'
 
 type Poison = typeof poison
 type Sales = typeof sales
 
 test('a standby answers reads, says how old they are, and takes over', async (t) => {
-  const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
-  const engines: Engine<Sales>[] = []
-  const stop = new AbortController()
-  t.after(async () => {
-    stop.abort()
-    for (const engine of engines) await engine.close()
-    await rm(home, { recursive: true })
-  })
+  const { home, signal, closing } = await engineHome(t)
   const store = new CarrierStore()
   let isCut = false
   const start = async (name: string, more: Partial<EngineOptions<Sales>> = {}) => {
@@ -31,14 +25,14 @@ test('a standby answers reads, says how old they are, and takes over', async (t)
       if (isCut) throw new HenceError('carrier-unreachable', 'retry', 'It is cut.')
       return store.partitions.map(({ length }) => length)
     }
-    const engine = await createEngine<Sales>({
-      app: import.meta.resolve('../../test/apps/sales.ts'),
-      views: [import.meta.resolve('../../test/apps/sales-views.ts')],
-      ...{ data: join(home, name), log: { ...log, ends }, partitions: 3, address: `http://${name}` },
-      ...{ report: () => {}, signal: stop.signal, ...more },
-    })
-    engines.push(engine)
-    return engine
+    return closing(
+      await createEngine<Sales>({
+        app: import.meta.resolve('../../test/apps/sales.ts'),
+        views: [import.meta.resolve('../../test/apps/sales-views.ts')],
+        ...{ data: join(home, name), log: { ...log, ends }, partitions: 3, address: `http://${name}` },
+        ...{ report: () => {}, signal, ...more },
+      }),
+    )
   }
   const buy = (engine: Engine<Sales>, order: string) => {
     const input = { order, sku: `sku-${order.length}`, customer: `c-${order}`, cents: 500 }
@@ -106,8 +100,16 @@ test('a standby answers reads, says how old they are, and takes over', async (t)
   assert.ok(Number((await ask('GET', '/tables/orders/x', { 'x-user': 'reader' })).age) >= 1_000)
   isCut = false
 
+  const position = await active.viewPosition('by-sku')
   await active.close()
   const taken = await next
+  // A follower of a view resumes with the new process where it was.
+  const sold = await buy(taken, 'vvvv')
+  const bySku = taken.get('by-sku' as never, ['sku-4'] as never, { after: sold.token })
+  assert.deepEqual(await bySku, { orders: 1, cents: 500 })
+  for await (const { changes } of taken.changes({ from: position, view: 'by-sku' })) {
+    if (changes.some(({ key }) => key[0] === 'sku-4')) break
+  }
   await assert.rejects(reads.get('orders', ['x']), { code: 'engine-standby' })
   assert.equal((await buy(taken, 'www')).token, token)
   assert.equal((await buy(taken, 'vvvv')).status, 'accepted')
@@ -115,25 +117,22 @@ test('a standby answers reads, says how old they are, and takes over', async (t)
 })
 
 test('a standby derives no record on which the active process may still rule', async (t) => {
-  const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
-  const engines: Engine<Poison>[] = []
-  const stop = new AbortController()
-  t.after(async () => {
-    stop.abort()
-    for (const engine of engines) await engine.close()
-    await rm(home, { recursive: true })
-  })
+  const { home, signal, closing } = await engineHome(t)
   const store = new CarrierStore()
   let isHeld = false
   const { promise: looked, resolve: release } = Promise.withResolvers<void>()
   const start = async (name: string, carrier: Partial<Carrier>, more: Partial<EngineOptions<Poison>>) => {
-    const engine = await createEngine<Poison>({
-      app: import.meta.resolve('../../test/apps/poison.ts'),
-      ...{ data: join(home, name), log: { ...memoryCarrier(store), ...carrier }, address: `http://${name}` },
-      ...{ report: () => {}, signal: stop.signal, ...more },
-    })
-    engines.push(engine)
-    return engine
+    return closing(
+      await createEngine<Poison>({
+        app: import.meta.resolve('../../test/apps/poison.ts'),
+        ...{
+          data: join(home, name),
+          log: { ...memoryCarrier(store), ...carrier },
+          address: `http://${name}`,
+        },
+        ...{ report: () => {}, signal, ...more },
+      }),
+    )
   }
   // The ruling of the active process comes late.
   const { append } = memoryCarrier(store)
@@ -167,26 +166,161 @@ test('a standby derives no record on which the active process may still rule', a
   assert.deepEqual([again.status, again.token], [reply.status, reply.token])
 })
 
-for (const broken of ['append', 'put'] as const) {
-  test(`a standby whose take-over fails (${broken}) follows the one that was faster`, async (t) => {
-    const home = await mkdtemp(join(tmpdir(), 'hence-standby-'))
-    const engines: Engine<Sales>[] = []
-    const stop = new AbortController()
-    t.after(async () => {
-      stop.abort()
-      for (const engine of engines) await engine.close()
-      await rm(home, { recursive: true })
-    })
-    const store = new CarrierStore()
-    const start = async (name: string, carrier: Carrier, more: Partial<EngineOptions<Sales>> = {}) => {
-      const engine = await createEngine<Sales>({
+test('an active process that cannot reach the log says how old its reads are, and sends writers elsewhere', async (t) => {
+  const { home, signal, closing } = await engineHome(t)
+  const store = new CarrierStore()
+  let isCut = false
+  const start = async (name: string, carrier: Carrier, more: Partial<EngineOptions<Sales>> = {}) =>
+    closing(
+      await createEngine<Sales>({
+        app: import.meta.resolve('../../test/apps/sales.ts'),
+        ...{ data: join(home, name), log: carrier, address: `http://${name}`, report: () => {}, signal },
+        ...more,
+      }),
+    )
+  const whole = memoryCarrier(store)
+  // Each call to the carrier fails while the line is cut.
+  const behindLine = new Proxy(whole, {
+    get(_, name: keyof Carrier) {
+      const member = whole[name]
+      if (typeof member !== 'function') return member
+      return (...given: never[]) => {
+        if (isCut) throw new HenceError('carrier-unreachable', 'retry', 'It is cut.')
+        return (member as (...given: never[]) => unknown)(...given)
+      }
+    },
+  })
+  const active = await start('a', behindLine)
+  const buy = { order: 'x', sku: 'sku', customer: 'c', cents: 500 }
+  await active.submit('buy', buy, { requestId: 'r-1' })
+  const next = start('b', memoryCarrier(store), { wait: true })
+  const web = server(active, {
+    report: () => {},
+    authenticate: () => ({ principal: '', permissions: ['admin'] }),
+  })
+  const urls = ['http://a', 'http://b']
+  const ask = async (path: string, headers: Record<string, string> = {}) => {
+    const answer = await web.fetch(new Request(`http://a${path}`, { headers }))
+    const { code } = (await answer.json().catch(() => ({}))) as { code?: string }
+    return { status: answer.status, code, age: answer.headers.get('hence-age') }
+  }
+  const exact = { 'hence-age-max': '0' }
+  assert.deepEqual(await ask('/tables/orders/x', exact), { status: 200, code: undefined, age: null })
+
+  isCut = true
+  const taken = await next
+  const { token } = await taken.submit('buy', { ...buy, order: 'y' }, { requestId: 'r-2' })
+  const unsure = { status: 503, code: 'engine-unsure', age: null }
+  assert.deepEqual(await ask('/tables/orders/x', exact), unsure)
+  assert.equal((await ask(`/tables/orders/y?after=${token}`)).status, 503)
+  assert.equal((await ask('/readyz')).status, 503)
+  assert.match((await ask('/tables/orders/x')).age!, /^[2-9]\d{3}$|^\d{5,}$/)
+  const other = server(taken, {
+    report: () => {},
+    authenticate: () => ({ principal: '', permissions: ['admin'] }),
+  })
+  const hence = connect<Sales>(urls, {
+    fetch: (url, init) => (`${url}`.startsWith('http://a') ? web : other).fetch(new Request(url, init)),
+  })
+  assert.deepEqual(await hence.get('orders', ['y'], { after: token }), await taken.get('orders', ['y']))
+  // A client that sends to the process that is cut off finds the other one.
+  const writer = connect<Sales>(urls, {
+    fetch: (url, init) => (`${url}`.startsWith('http://a') ? web : other).fetch(new Request(url, init)),
+  })
+  assert.equal((await writer.submit('buy', { ...buy, order: 'z' }, { requestId: 'r-3' })).status, 'accepted')
+  assert.ok(await taken.get('orders', ['z']))
+  isCut = false
+  while ((await active.health()).ready) await turn()
+  await Promise.all([web.close(), other.close()])
+})
+
+/** Returns a function that starts an engine of the sales on a carrier, in a folder of its name. */
+function startsSales({ home, signal, closing }: Awaited<ReturnType<typeof engineHome>>) {
+  return async (name: string, carrier: Carrier, more: Partial<EngineOptions<Sales>> = {}) =>
+    closing(
+      await createEngine<Sales>({
         app: import.meta.resolve('../../test/apps/sales.ts'),
         ...{ data: join(home, name), log: carrier, partitions: 3, address: `http://${name}` },
-        ...{ report: () => {}, signal: stop.signal, ...more },
-      })
-      engines.push(engine)
-      return engine
-    }
+        ...{ report: () => {}, signal, ...more },
+      }),
+    )
+}
+
+test('of two standbys that see the log released one takes it, and the other follows that one', async (t) => {
+  const { home, signal, closing } = await engineHome(t)
+  const store = new CarrierStore()
+  const start = startsSales({ home, signal, closing })
+  const buy = (engine: Engine<Sales>, order: string) =>
+    engine.submit('buy', { order, sku: 's', customer: 'c', cents: 5 }, { requestId: `r-${order}` })
+  const active = await start('a', memoryCarrier(store))
+  await buy(active, 'x')
+  const waiting = async (name: string, carrier: Carrier) => {
+    const { promise, resolve: standby } = Promise.withResolvers<Standby<Sales>>()
+    const next = start(name, carrier, { wait: true, standby })
+    return { next, reads: await promise }
+  }
+  // One of them is slow: it sees that the log is free, and goes on when the other has it.
+  const whole = memoryCarrier(store)
+  const { promise: saw, resolve: sees } = Promise.withResolvers<void>()
+  const { promise: goesOn, resolve: go } = Promise.withResolvers<void>()
+  const slow = await waiting('slow', {
+    ...whole,
+    async get(name) {
+      const text = await whole.get(name)
+      if (name !== 'active' || JSON.parse(String(text)).beat !== undefined) return text
+      sees()
+      await goesOn
+      return text
+    },
+  })
+  const fast = await waiting('fast', whole)
+  await active.close()
+  await saw
+  const taken = await fast.next
+  go()
+  const { token } = await buy(taken, 'y')
+  assert.deepEqual(await slow.reads.get('orders', ['y'], { after: token }), await taken.get('orders', ['y']))
+  assert.equal((await buy(taken, 'z')).status, 'accepted')
+  assert.deepEqual(await taken.health(), { ready: true })
+  await taken.close()
+  assert.equal((await buy(await slow.next, 'z')).replayed, true)
+})
+
+test('a start that waits says that the carrier cannot be reached, and goes on once it can', async (t) => {
+  const { home, signal, closing } = await engineHome(t)
+  const start = startsSales({ home, signal, closing })
+  const carrier = memoryCarrier()
+  let [calls, reports] = [0, [] as string[]]
+  const away: Carrier = {
+    ...carrier,
+    async facts(made) {
+      if (++calls > 2) return carrier.facts(made)
+      throw new HenceError('carrier-unreachable', 'retry', 'The database is starting up.')
+    },
+  }
+  await assert.rejects(start('a', away), { code: 'carrier-unreachable' })
+  const report: Reporter = ({ level, code, message }) => reports.push(`${level} ${code} ${message}`)
+  calls = 0
+  const engine = await start('a', away, { wait: true, report })
+  assert.deepEqual(reports.splice(0), [
+    'warning carrier-unreachable The database is starting up. This start waits for it.',
+  ])
+  await engine.close()
+  // Where waiting does not help, it ends.
+  const unusable: Carrier = {
+    ...carrier,
+    get: async () => {
+      throw new HenceError('carrier-unusable', 'operator', 'The password is wrong.')
+    },
+  }
+  await assert.rejects(start('b', unusable, { wait: true }), { code: 'carrier-unusable' })
+})
+
+for (const broken of ['append', 'put'] as const) {
+  test(`a standby whose take-over fails (${broken}) follows the one that was faster`, async (t) => {
+    const { home, signal, closing } = await engineHome(t)
+    const store = new CarrierStore()
+    const start = startsSales({ home, signal, closing })
     const buy = (engine: Engine<Sales>, order: string) =>
       engine.submit(
         'buy',

@@ -14,7 +14,7 @@ import { type ReplayLimits, replay } from '../processor/replay.ts'
 import type { Reporter } from '../report.ts'
 import { type AppSource, bundleApp } from '../sandbox/bundle.ts'
 import { terminatedRun } from '../sandbox/watchdog.ts'
-import type { ActiveNote } from '../storage/active-note.ts'
+import { type ActiveNote, silentMs } from '../storage/active-note.ts'
 import type { RunFile } from '../storage/run-file.ts'
 import type { Storage } from '../storage/storage.ts'
 import { Views } from '../view/views.ts'
@@ -39,6 +39,7 @@ interface StandbyOptions extends StartWatch {
   readonly wait: boolean
   readonly views?: readonly AppSource[] | undefined
   readonly state?: string | undefined
+  readonly stateKey?: string | undefined
   standby?(standby: Standby<App>): void
 }
 
@@ -69,6 +70,9 @@ export async function becomeActive(
   let isWarm = true
   let said: string | undefined
   let unreachable = false
+  let epoch = await log.epoch()
+  /** Another process was faster: until then it says that it is active, or it has ended. */
+  let patientUntil = 0
   try {
     for (;;) {
       signal.throwIfAborted()
@@ -76,27 +80,34 @@ export async function becomeActive(
       let look: Look | undefined
       try {
         const holder = await note.holder()
-        if (holder === undefined) {
+        if (holder === undefined && at >= patientUntil) {
           if (said !== undefined) progress?.(warm.far)
-          await take(host)
+          // Without `wait` there is nobody to follow afterwards: it competes until one has the log.
+          await take(host, wait ? epoch : undefined)
           return await warm.handOver()
         }
         // One that has died looks alike for a moment.
-        if (!wait && holder.isAlive) throw inUse(holder)
-        const { who, address } = holder
-        if (said !== who)
-          report({ level: 'info', code: 'log-followed', message: `${who} is active; this one follows.` })
-        said = who
+        if (!wait && holder?.isAlive) throw inUse(holder)
         await log.catchUp()
-        const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
-        look = { at, frontier: holder.frontier, ends }
-        const far = warm.follow(address ?? who, ends)
-        progress?.(far)
+        epoch = await log.epoch()
+        if (holder) {
+          const { who, address, frontier } = holder
+          if (said !== who)
+            report({ level: 'info', code: 'log-followed', message: `${who} is active; this one follows.` })
+          said = who
+          const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
+          look = { at, frontier, ends }
+          const far = warm.follow(address ?? who, ends)
+          progress?.(far)
+        }
         unreachable = false
       } catch (error) {
         if (!wait || !isUnreachable(error)) throw error
-        if (!unreachable) report({ level: 'warning', code: 'carrier-unreachable', message: error.message })
-        unreachable = true
+        const isFaster = error.code === 'log-followed'
+        if (isFaster) patientUntil = at + silentMs
+        else if (!unreachable)
+          report({ level: 'warning', code: 'carrier-unreachable', message: error.message })
+        unreachable = !isFaster
       }
       try {
         if (isWarm && look) await warm.derive(look)
@@ -113,9 +124,9 @@ export async function becomeActive(
 }
 
 /** Takes the log, or goes on following: after a failure another process may be active before the next try. */
-async function take({ log, note }: StandbyHost): Promise<void> {
+async function take({ log, note }: StandbyHost, epoch: number | undefined): Promise<void> {
   try {
-    await log.claim()
+    await log.claim(epoch)
     await note.begin()
   } catch (error) {
     await log.stepBack()
@@ -166,12 +177,7 @@ class WarmStandby implements ReadsHost {
     this.#log = host.log
     this.#host = host
     this.#options = options
-    this.#checkpointer = new Checkpointer(() => this.#generation!, {
-      rows: options.checkpointRows,
-      failed(error) {
-        throw error
-      },
-    })
+    this.#checkpointer = new Checkpointer(() => this.#generation!, { rows: options.checkpointRows })
   }
 
   /** Notes who is active, and how many records of the copy are derived. */
@@ -234,9 +240,16 @@ class WarmStandby implements ReadsHost {
     this.#isOffered = true
   }
 
+  get storage(): Storage {
+    return this.#host.storage
+  }
+
   get live(): Generation {
-    if (this.#derivedAt === undefined || this.#generation === undefined) throw this.refusal()
-    return this.#generation
+    const generation = this.#generation
+    if (this.#derivedAt === undefined || generation === undefined) throw this.refusal()
+    // Nobody reads a new table before all of its rows from the past are there.
+    if (generation.processor.filling) throw this.refusal()
+    return generation
   }
 
   async settled(): Promise<Generation> {
@@ -307,15 +320,11 @@ class WarmStandby implements ReadsHost {
   /** Opens the live generation; undefined while the log has none. */
   async #open(): Promise<Generation | undefined> {
     const { codes, generations } = this.#host
-    const { facts } = await findControls(
-      this.#log,
-      everyPartition(this.#log).map(() => 0),
-    )
+    const { facts } = await findControls(this.#log)
     const live = liveOf(facts)
     const version = baseOf(facts, live) ?? versionOf(facts, live)
     if (version === undefined) return undefined
-    const { state: from, report } = this.#options
-    if (from !== undefined) await adoptState(generations, this.#host.storage, { from, report })
+    await adoptState(generations, this.#host.storage, this.#options)
     return Generation.open(generations, lineageOf(facts, live), () => codes.programOf(version))
   }
 
@@ -353,10 +362,10 @@ class StandbyReads extends Reads<App> implements Standby<App> {
 
   stats(): ReturnType<Standby<App>['stats']> {
     const { live, views, logId } = this.#warm
-    const { program, number: generation, processor } = live
+    const { program, number: generation, processor, reader } = live
     return {
       ...{ logId, version: program.version, generation, applied: [...processor.positions] },
-      ...{ logTime: processor.time, views: views?.status(live) ?? [] },
+      ...{ logTime: processor.time, pastSince: reader.past.since, views: views?.status(live) ?? [] },
     }
   }
 

@@ -1,10 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Clock, elapsed } from '../clock.ts'
 
-/**
- * After so many milliseconds of deriving the event loop gets a turn, for signals and for those who ask how
- * far the start is.
- */
+/** After so many milliseconds of deriving the event loop gets a turn, for signals and progress. */
 const sliceMs = 50
 
 /** Who waits for a start. */

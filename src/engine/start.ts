@@ -1,69 +1,57 @@
 import type { App } from '../app/index.ts'
-import { orAborted, systemClock } from '../clock.ts'
-import { changeError, engineClosed } from '../failure.ts'
+import { orAborted } from '../clock.ts'
+import { changeError, endAll, engineClosed } from '../failure.ts'
 import { deriveApart } from '../generation/apart.ts'
 import type { Codes } from '../generation/codes.ts'
 import { Generation, type GenerationHost, savedCheckpoint } from '../generation/generation.ts'
-import { checkTakeOver } from '../generation/take-over-check.ts'
 import { baseOf, lineageOf, liveOf, versionOf } from '../log/control-history.ts'
 import { appendControl, findControls } from '../log/controls.ts'
 import type { Log } from '../log/log.ts'
 import { everyPartition, isEmpty } from '../log/partitions.ts'
 import { rulesNow } from '../log/record.ts'
 import type { Checkpoint } from '../processor/checkpoint.ts'
-import { replay } from '../processor/replay.ts'
-import { type Alarms, printReport } from '../report.ts'
 import { type Manifest, readManifest } from '../reprocess/manifest.ts'
 import type { ControlFact } from '../reprocess/reprocessing.ts'
 import { Reprocessor } from '../reprocess/reprocessor.ts'
-import { windowMsDefault } from '../request/window.ts'
 import { bundleApp } from '../sandbox/bundle.ts'
 import type { DerivedAt } from '../sandbox/timed.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { ViewsHost } from '../view/host.ts'
 import { Views } from '../view/views.ts'
 import { adoptState } from './adopt-state.ts'
 import { Auditing } from './audit.ts'
-import type { EngineOptions } from './engine.ts'
 import { HealthCheck } from './health.ts'
-import { RequestPath } from './request-path.ts'
+import { finishFilling, takeOver } from './new-code.ts'
+import { heldBytesOf, RequestPath } from './request-path.ts'
 import { RunningEngine } from './running-engine.ts'
+import type { Settings } from './settings.ts'
 import { becomeActive } from './standby.ts'
 import { SteadyClock } from './steady-clock.ts'
 
-const checkpointRowsDefault = 20_000
-
-/**
- * Starts an engine on an open storage: finds the live generation and its code, recovers it from its last
- * checkpoint and the log, and finishes what an earlier process left undone.
- */
+/** Starts an engine: finds the live generation, recovers it, and finishes what was left undone. */
 export async function startEngine<A extends App>(
-  options: EngineOptions<A>,
+  settings: Settings,
   codes: Codes,
   storage: Storage,
-  alarms: Alarms,
 ): Promise<RunningEngine<A>> {
   const { log } = storage
-  const { onCodeChange = 'refuse', audit = false, clock = systemClock, report = printReport } = options
+  const { onCodeChange, audit, check, clock, report, confirmClock, windowMs, derivationMs } = settings
   const generations: GenerationHost = {
     log,
     openStore: (generation, collections, anew) => storage.openStore(generation, collections, anew),
     programOf: (version) => codes.programOf(version),
-    checked: options.check ?? false,
-    ...(options.derivationMs !== undefined && { derivationMs: options.derivationMs }),
+    checked: check,
+    derivationMs,
+    heldBytes: heldBytesOf(settings.queueBytesMax),
   }
   let warm: Generation | undefined
-  if (storage.carried) {
-    const { checkpointRows = checkpointRowsDefault, wait = false } = options
-    const waiting = { ...options, clock, report, checkpointRows, wait }
-    warm = await becomeActive({ ...storage.carried, storage, codes, generations }, waiting)
-  }
-  const { state: from } = options
-  if (from !== undefined && !warm) await adoptState(generations, storage, { from, report })
-  const { confirmClock = false, windowMs = windowMsDefault } = options
+  if (storage.carried)
+    warm = await becomeActive({ ...storage.carried, storage, codes, generations }, settings)
+  if (!warm) await adoptState(generations, storage, settings)
   const steady = new SteadyClock(clock, report)
   const last = log.follow?.({ now: () => steady.logTime() }) ?? 0
   // Views have folded records up to the last one, in all partitions.
-  steady.begin(last, confirmClock ? Number.POSITIVE_INFINITY : windowMs, options.views ? last + 1 : last)
+  steady.begin(last, confirmClock ? Number.POSITIVE_INFINITY : windowMs, settings.views ? last + 1 : last)
   const opening = openLive(generations, codes, storage, { warm, onCodeChange })
   const { generation, isOtherCode, manifest } = await opening.catch(async (error) => {
     await warm?.close()
@@ -74,7 +62,7 @@ export async function startEngine<A extends App>(
   let reprocessor: Reprocessor | undefined
   let views: Views | undefined
   try {
-    ;({ path, reprocessor } = connect(options, { codes, storage, generations, generation, steady }))
+    ;({ path, reprocessor } = connect(settings, { codes, storage, generations, generation, steady }))
     if (audit) {
       const { publish = [], newKey } = audit === true ? {} : audit
       const signing = { publish: [publish].flat(), newKey }
@@ -87,30 +75,36 @@ export async function startEngine<A extends App>(
       await auditing.open(given, directory === undefined ? undefined : rehearsal)
     }
     if (storage.carried) storage.carried.note.frontier = () => path!.frontier
-    const replayed = await path.start(afterDeath(storage, generation, options.check ?? false), options)
+    const replayed = await path.start(afterDeath(storage, generation, check), settings)
     await reprocessor.finishCorrections()
-    if (isOtherCode && onCodeChange === 'continue') await takeOver(path, log, codes)
+    const beside = viewsHost(settings, { codes, storage, generations, path })
+    const newCode = { path, codes, views: beside, watch: settings }
+    await finishFilling(newCode)
+    if (isOtherCode && onCodeChange === 'continue') await takeOver(newCode)
     await reprocessor.restore(manifest)
     if (isOtherCode && onCodeChange === 'reprocess') {
       const done = reprocess(reprocessor, path.live, codes.version)
       done.catch(() => {}) // Awaited below, unless the signal comes first.
-      await orAborted(done, options.signal)
-      options.signal?.throwIfAborted()
+      await orAborted(done, settings.signal)
+      settings.signal?.throwIfAborted()
     }
-    views = viewsOf(options, { codes, storage, generations, path })
-    if (options.views) await views.use(await Promise.all(options.views.map((each) => bundleApp(each))))
+    views = new Views(beside)
+    if (settings.views) await views.use(await Promise.all(settings.views.map((each) => bundleApp(each))))
     path.startDelivery()
     path.tick()
-    const health = new HealthCheck(storage, path, views, options.clock ?? systemClock)
+    const health = new HealthCheck(storage, path, views, clock)
+    const { alarms } = settings
     return new RunningEngine({ path, reprocessor, views, auditing, health, storage, replayed, alarms })
   } catch (error) {
     const why = engineClosed()
     path?.close(why)
     path?.stop(why)
-    await views?.close(why)
-    await reprocessor?.close(why)
-    await auditing.close()
-    await (path?.live ?? generation).close()
+    await endAll([
+      () => views?.close(why),
+      () => reprocessor?.close(why),
+      () => auditing.close(),
+      () => (path?.live ?? generation).close(),
+    ]).catch(() => {})
     throw error
   }
 }
@@ -129,18 +123,18 @@ function afterDeath({ run, directory, log }: Storage, live: Generation, checked:
   }
 }
 
-/** The views beside a live generation; there are none yet. */
-function viewsOf(
-  { clock = systemClock, report = printReport, checkpointRows = checkpointRowsDefault }: EngineOptions<App>,
+/** The services for what is folded beside a live generation. */
+function viewsHost(
+  { clock, report, checkpointRows }: Settings,
   parts: {
     readonly codes: Codes
     readonly storage: Storage
     readonly generations: GenerationHost
     readonly path: RequestPath
   },
-): Views {
+): ViewsHost {
   const { path, ...given } = parts
-  return new Views({
+  return {
     ...given,
     clock,
     report,
@@ -149,12 +143,12 @@ function viewsOf(
     frontier: () => path.frontier,
     next: () => path.feed.next(),
     isBusy: () => path.load.inFlight > 0,
-  })
+  }
 }
 
 /** Makes the parts of an engine, and connects them with each other. */
 function connect(
-  options: EngineOptions<App>,
+  settings: Settings,
   given: {
     readonly codes: Codes
     readonly storage: Storage
@@ -164,30 +158,11 @@ function connect(
   },
 ): { path: RequestPath; reprocessor: Reprocessor } {
   const { codes, storage, generations, generation: live, steady } = given
-  const { log } = storage
-  const {
-    checkpointRows = checkpointRowsDefault,
-    queueBytesMax = 64 * 1024 * 1024,
-    windowMs = windowMsDefault,
-    confirmClock = false,
-    clock = systemClock,
-    random = Math.random,
-    report = printReport,
-    handlers,
-  } = options
-  const path = new RequestPath(
-    {
-      version: codes.version,
-      live,
-      log,
-      missingCorrections: (partition) => reprocessor.missingCorrections(partition),
-    },
-    {
-      ...{ clock, steady, confirmClock, random, report, handlers, checkpointRows, queueBytesMax, windowMs },
-      notes: storage.tries,
-      stopping: options.stopping,
-    },
-  )
+  const { log, tries: notes } = storage
+  const { clock, checkpointRows, report } = settings
+  const { version } = codes
+  const missingCorrections = (partition: number) => reprocessor.missingCorrections(partition)
+  const path = new RequestPath(live, { ...settings, log, version, steady, notes, missingCorrections })
   const reprocessor = new Reprocessor(
     { log, storage, codes, generations, live },
     {
@@ -223,7 +198,7 @@ async function openLive(
   storage: Storage,
   given: {
     readonly warm: Generation | undefined
-    readonly onCodeChange: EngineOptions<App>['onCodeChange']
+    readonly onCodeChange: Settings['onCodeChange']
   },
 ): Promise<{ generation: Generation; isOtherCode: boolean; manifest: Manifest }> {
   const { log } = generations
@@ -254,10 +229,7 @@ function derivedBy({ program, processor: { positions, history } }: Generation): 
   return { version: program.version, positions, history }
 }
 
-/**
- * All control records of a log: those of a checkpoint and those after it. Finishes one that an earlier
- * process did not.
- */
+/** All control records of a log. Finishes one that an earlier process did not. */
 async function controlsOf(log: Log, saved: Derived | undefined): Promise<readonly ControlFact[]> {
   const known = saved?.history ?? []
   const from = saved?.positions ?? everyPartition(log).map(() => 0)
@@ -267,27 +239,6 @@ async function controlsOf(log: Log, saved: Derived | undefined): Promise<readonl
     found = await findControls(log, from)
   }
   return [...known, ...found.facts.filter(({ number }) => number >= known.length)]
-}
-
-/**
- * `onCodeChange: 'continue'`: the code in force finishes what is under way, and the given code derives what
- * comes from here on.
- */
-async function takeOver(path: RequestPath, log: Log, codes: Codes): Promise<void> {
-  const { live } = path
-  const { version } = codes
-  const program = await codes.programOf(version)
-  // A timer that comes due in between would append a tick, and its events could stand on both sides of the
-  // control record.
-  await path.quiesce(async () => {
-    await live.checkpoint()
-    checkTakeOver(live.store, live.program.app, program.app)
-    const { version: before } = live.program
-    const { length: number } = live.processor.history
-    const control = { type: 'version' as const, number, version, rules: rulesNow, before }
-    await appendControl(log, { generation: live.number, control }, everyPartition(log))
-    await replay(log, live, { pause: () => undefined })
-  })
 }
 
 /** `onCodeChange: 'reprocess'`: derives everything again by the given code, and promotes that. */
@@ -306,7 +257,7 @@ const codeChanged = (before: string, now: string) =>
     'code-changed',
     `The tables are derived by version ${before.slice(0, 12)} of the app's code, and this is version ` +
       `${now.slice(0, 12)}. Nothing was changed. ` +
-      'To continue from here with the new code, start with `--on-code-change continue`. To derive the ' +
-      'past again as well, start the old code and run `hence reprocess run`, which shows the differences ' +
-      'before anything changes; or start with `--on-code-change reprocess`, which does not. (In code: `onCodeChange`.)',
+      "`onCodeChange: 'continue'` (`--on-code-change continue`) lets the new code derive what follows. To " +
+      'derive the past again as well, start the old code and run `hence reprocess run`, which shows the ' +
+      "differences before anything changes; `'reprocess'` derives and promotes it without showing them.",
   )

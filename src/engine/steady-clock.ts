@@ -32,7 +32,6 @@ export class SteadyClock {
    * @param last the time of its last record; 0 if there is none
    * @param mostMs the clock may be so far beyond it without a confirmation
    * @param first the time of the next record, at the earliest
-   * @throws HenceError `clock-unconfirmed` (operator)
    */
   begin(last: number, mostMs: number, first = last): void {
     const { time } = this.#base

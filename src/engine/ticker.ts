@@ -1,10 +1,7 @@
 import type { Timers } from '../derivation/timers.ts'
 import type { SteadyClock } from './steady-clock.ts'
 
-/**
- * Lets timers go off on time although no record arrives: it decides when to append a tick, and to which
- * partitions. A tick derives nothing, but its log time sets off the timers of its partition.
- */
+/** Lets timers go off on time without other records: it decides when to append a tick, and where. */
 export class Ticker {
   readonly #clock: SteadyClock
   readonly #wake: () => void

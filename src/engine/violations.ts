@@ -3,7 +3,7 @@ import type { SubmitOptions } from '../app/service.ts'
 import type { UsageShown, Violation } from '../constraint/tables.ts'
 import type { ResolveInput } from '../derivation/operator.ts'
 import { changeError } from '../failure.ts'
-import type { KeyedClaim, KeyedViolation } from '../query/reader.ts'
+import type { KeyedClaim, KeyedViolation } from '../query/judged.ts'
 import type { RequestPath } from './request-path.ts'
 
 /** The violations of an app's constraints, and decisions about them. */
@@ -33,10 +33,10 @@ export interface Violations {
 export function violationsOf(path: RequestPath): Violations {
   return {
     async list({ state, limit = 100 } = {}) {
-      return (await path.settled()).reader.violations({ limit, ...(state !== undefined && { state }) })
+      return (await path.settled()).reader.judged.violations({ limit, ...(state !== undefined && { state }) })
     },
     async get(key, id) {
-      return (await path.settled()).reader.violation(key, id)
+      return (await path.settled()).reader.judged.violation(key, id)
     },
     async usage(constraint, key) {
       const { app } = path.live.program
@@ -46,10 +46,10 @@ export function violationsOf(path: RequestPath): Violations {
           'unknown-definition',
           `The app "${app.name}" has no constraint "${constraint}"; it has ${[...app.constraints.keys()].join(', ')}.`,
         )
-      return (await path.settled()).reader.usage(definition, key)
+      return (await path.settled()).reader.judged.usage(definition, key)
     },
     async claims(constraint, key, { limit = 100 } = {}) {
-      return (await path.settled()).reader.claims(constraint, key, limit)
+      return (await path.settled()).reader.judged.claims(constraint, key, limit)
     },
     resolve: (decision, options) =>
       path.submit('hence:resolve-violation', decision, options) as Promise<never>,

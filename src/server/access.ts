@@ -1,7 +1,6 @@
 import { changeError } from '../failure.ts'
 import type { Caller } from './caller.ts'
 
-/** A caller, as identified by a key or by the host. */
 export interface IdentifiedCaller {
   readonly caller: Caller
   /** Whether it still holds without asking again. */
@@ -21,20 +20,12 @@ export class Access {
   #identity: IdentifiedCaller
   #renewing: Promise<IdentifiedCaller> | undefined
 
-  private constructor(identify: Identify, check: (caller: Caller) => void, identity: IdentifiedCaller) {
+  /** @param check throws if the caller may not use the route */
+  constructor(identify: Identify, check: (caller: Caller) => void, identity: IdentifiedCaller) {
+    check(identity.caller)
     this.#identify = identify
     this.#check = check
     this.#identity = identity
-  }
-
-  /**
-   * @param check throws if the caller may not use the route
-   * @throws HenceError `not-authenticated` (change), and whatever `identify` and `check` throw
-   */
-  static async of(identify: Identify, check: (caller: Caller) => void): Promise<Access> {
-    const identity = await identify()
-    check(identity.caller)
-    return new Access(identify, check, identity)
   }
 
   /** The caller when they were last identified. */
@@ -66,7 +57,7 @@ export class Access {
   }
 
   /** Passes on the parts of an answer while the caller is current. */
-  async *guard(parts: AsyncIterable<string>): AsyncGenerator<string> {
+  async *guard<Part>(parts: AsyncIterable<Part>): AsyncGenerator<Part> {
     for await (const part of parts) {
       if (!this.isCurrent) await this.renew()
       yield part

@@ -13,14 +13,8 @@ import type { AnswerForm } from './route.ts'
 
 // How answers look, for OpenAPI.
 
-export function lines(description: string): AnswerForm {
-  return { description, content: { 'application/x-ndjson': text } }
-}
-export function events(description: string): AnswerForm {
-  return { description, content: { 'text/event-stream': text } }
-}
-export function plain(description: string): AnswerForm {
-  return { description, content: { 'text/plain': text } }
+export function textForm(type: `${string}/${string}`, description: string): AnswerForm {
+  return { description, content: { [type]: text } }
 }
 
 const outcome = object({ status: oneOf('accepted', 'rejected', 'failed') })
@@ -29,14 +23,30 @@ const correctedOutcome = {
   description: 'The outcome by the live code, if it differs from the first.',
 }
 
-export const file: AnswerForm = { description: 'The file.', content: { 'text/html': text } }
+export const state: AnswerForm = {
+  description: 'The file `data.mdb` of a folder of state.',
+  headers: { 'Hence-Generation': { type: 'integer', minimum: 0 } },
+  content: { 'application/octet-stream': {} },
+}
+export const file = textForm('text/html', 'The file.')
 
 const count: JsonSchema = { type: 'integer', minimum: 0 }
 
 export const logRecord = object({
   token: text,
   at: time,
-  kind: oneOf('request', 'event', 'tick', 'result', 'control', 'correction', 'ruling', 'mark', 'watermark'),
+  kind: oneOf(
+    'request',
+    'event',
+    'tick',
+    'result',
+    'control',
+    'correction',
+    'ruling',
+    'mark',
+    'watermark',
+    'filled',
+  ),
   'outcome?': oneOf('accepted', 'rejected', 'failed'),
 })
 

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { pipeline, Readable } from 'node:stream'
+import type { AskedRequest } from './asked.ts'
 
 /**
  * The answer of a route. Hosts that use `fetch` get it as a `Response`; on Node its parts are written
@@ -46,10 +47,7 @@ export function drop({ body }: Answer): null {
 /** How long the rest of an unread body may still arrive, in milliseconds. */
 const lingerMs = 100
 
-/**
- * Ends a connection whose request was answered before its body had arrived. Not at once: a client that is
- * still sending would see the broken connection and not read the answer.
- */
+/** Not at once: a client that is still sending would see the broken connection and not read the answer. */
 function endUnread({ req }: ServerResponse): void {
   const end = () => {
     if (!req.complete) req.socket.destroy()
@@ -69,12 +67,11 @@ export function freshAnswer(body: unknown, headers: Headers = {}, status = 200):
 }
 
 /** JSON with an ETag; 304 if the client has it already. */
-export function jsonAnswer(request: Request, body: unknown): Answer {
+export function jsonAnswer(request: AskedRequest, body: unknown): Answer {
   return jsonTextAnswer(request, JSON.stringify(body))
 }
 
-/** As `jsonAnswer`, for JSON that is text already. */
-export function jsonTextAnswer(request: Request, text: string): Answer {
+export function jsonTextAnswer(request: AskedRequest, text: string): Answer {
   const etag = `"${createHash('sha256').update(text).digest('base64url').slice(0, 22)}"`
   // Rows depend on the caller and change at any time, so a cache must ask again.
   const headers = { etag, 'cache-control': 'private, no-cache', vary: 'authorization, cookie' }

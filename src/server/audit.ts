@@ -7,7 +7,6 @@ import type { Serving } from './serving.ts'
 
 const sizesForm = /^\d{1,15}(,\d{1,15})*$/
 
-/** The sizes in a head, by partition: `from=3,0`. */
 const headSizes: Parameter<readonly number[]> = {
   schema: { type: 'string', pattern: sizesForm.source },
   description: 'The sizes in the earlier head, by partition, separated by commas.',

@@ -2,21 +2,16 @@ import type { IncomingMessage } from 'node:http'
 import type { Clock } from '../clock.ts'
 import { changeError } from '../failure.ts'
 import type { IdentifiedCaller } from './access.ts'
+import { AskedOfNode, type AskedRequest } from './asked.ts'
 import type { Caller } from './caller.ts'
 import type { Keys } from './keys.ts'
 import { cameByProxy } from './proxy.ts'
 
-/**
- * Identifies the caller of a request, by the host's own sessions or tokens; undefined if it knows none. It
- * must not read the body.
- */
+/** Identifies the caller by the host's sessions or tokens; undefined: none. It must not read the body. */
 export type Authenticate = (
   request: Request,
   context: {
-    /**
-     * Node's own request, where the server runs on Node's HTTP: with whatever the host has added, such as
-     * `session`.
-     */
+    /** Node's own request, on Node's HTTP, with whatever the host has added, such as `session`. */
     readonly incoming: IncomingMessage | undefined
   },
 ) => Caller | undefined | Promise<Caller | undefined>
@@ -33,10 +28,6 @@ const sessionMs = 1_000
 /** Of an open server: everybody on this machine may do everything. */
 const anybody: Caller = { principal: '', permissions: ['admin'] }
 
-/**
- * @throws HenceError `not-authenticated`, `host-refused`, `origin-refused` (change), `keys-unreadable`
- *   (operator)
- */
 export function authenticator(options: {
   readonly authenticate: Authenticate | undefined
   /** The function that the host has passed with a request; it takes precedence over `authenticate`. */
@@ -45,13 +36,13 @@ export function authenticator(options: {
   readonly origins: readonly string[]
   readonly clock: Clock
 }): (
-  request: Request,
+  request: AskedRequest,
   incoming: IncomingMessage | undefined,
 ) => IdentifiedCaller | Promise<IdentifiedCaller> {
   const { authenticate, keys, origins, clock } = options
   const isOpen = authenticate === undefined && keys === undefined
   const known = async (
-    request: Request,
+    request: AskedRequest,
     incoming: IncomingMessage | undefined,
     callerOf: CallerOf | undefined,
   ): Promise<IdentifiedCaller> => {
@@ -60,7 +51,7 @@ export function authenticator(options: {
     if (key) return { caller: key, isCurrent: () => keys.isCurrent(key) }
     // Counted from before it is asked, because the session may end while the host finds it.
     const askedAt = clock.now()
-    const caller = await (callerOf ? callerOf() : authenticate?.(request, { incoming }))
+    const caller = await (callerOf ? callerOf() : authenticate?.(wholeOf(request), { incoming }))
     if (caller) return { caller, isCurrent: () => Math.abs(clock.now() - askedAt) < sessionMs }
     throw changeError(
       'not-authenticated',
@@ -72,10 +63,14 @@ export function authenticator(options: {
   return (request, incoming) => {
     const callerOf = incoming && options.callerOf(incoming)
     if (!isOpen || callerOf) return known(request, incoming, callerOf)
-    checkLocal(request.headers, incoming, origins)
+    checkLocal(request, incoming, origins)
     return { caller: anybody, isCurrent: () => true }
   }
 }
+
+/** A request that is not of Node's is a `Request`. */
+const wholeOf = (request: AskedRequest) =>
+  request instanceof AskedOfNode ? request.whole() : (request as Request)
 
 function secretOf(header: string | null): string | undefined {
   return header === null ? undefined : /^Bearer +(hence_[\w-]{43})$/i.exec(header)?.[1]
@@ -87,14 +82,15 @@ function secretOf(header: string | null): string | undefined {
  * own name to 127.0.0.1 sends that name as Host), and not from a script of another origin.
  */
 function checkLocal(
-  headers: Headers,
+  request: AskedRequest,
   incoming: IncomingMessage | undefined,
   origins: readonly string[],
 ): void {
+  const { headers } = request
   const address = incoming?.socket.remoteAddress
   const host = headers.get('host') ?? ''
   // A proxy on this machine connects from it, whoever it connects for.
-  const forwarded = cameByProxy(headers, incoming)
+  const forwarded = cameByProxy(request, incoming)
   if (address === undefined || !isLoopback(address) || forwarded || !isLoopback(nameOf(host))) {
     throw changeError(
       'host-refused',

@@ -11,7 +11,7 @@ import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 import { Shares } from './shares.ts'
 import { checkMaySend } from './submit.ts'
-import { textStream } from './text-stream.ts'
+import { streamAnswer } from './text-stream.ts'
 
 /** `POST /requests`: batches of requests, of which each caller has a share. */
 export class Batches {
@@ -27,7 +27,6 @@ export class Batches {
     return this.#open.held
   }
 
-  /** @throws HenceError `media-type-unsupported` (change), `too-many-batches` (retry) */
   async start({ request, access, incoming }: Arrival): Promise<Answer> {
     checkMediaType(
       request.headers.get('content-type'),
@@ -44,19 +43,13 @@ export class Batches {
     activity.begin()
     const sender = { request, incoming, principal }
     const batch = new RequestBatch(this.#serving, access, sender)
-    if (cameByProxy(request.headers, incoming)) await batch.arrived()
-    return {
-      status: 200,
-      headers: { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' },
-      body: textStream(() => batch.outcomes(), {
-        stalledMs: limits.stalledMs,
-        onEnd: () => {
-          batch.end()
-          this.#open.release(principal)
-          activity.end()
-        },
-      }),
+    if (cameByProxy(request, incoming)) await batch.arrived()
+    const onEnd = () => {
+      batch.end()
+      this.#open.release(principal)
+      activity.end()
     }
+    return streamAnswer(limits, 'application/x-ndjson', () => batch.outcomes(), onEnd)
   }
 }
 
@@ -67,7 +60,6 @@ const textMax = 64 * 1024
 interface BatchLine {
   /** Resolves when `text` is set. */
   readonly answered: Promise<void>
-  /** The answer as JSON. */
   text: string | undefined
   /** The bytes counted for it: those of the line, then those of its answer. */
   bytes: number
@@ -365,8 +357,7 @@ async function decide(
         return { requestId: reply.requestId, status, value, token, replayed, corrected }
       } catch (error) {
         if (!(error instanceof HenceError && error.code === 'overloaded') || closing.aborted) throw error
-        // Once the line before is decided there is room again; if there is none, other callers fill the
-        // engine.
+        // Once the line before is decided there is room; if there is none, other callers fill the engine.
         if (before === undefined) await pause(10)
         await before
         before = undefined

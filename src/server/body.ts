@@ -1,12 +1,14 @@
 import type { IncomingMessage } from 'node:http'
+import { onAbort } from '../clock.ts'
 import { changeError, type HenceError, retryError } from '../failure.ts'
 import { parseStrict, textOf } from '../json.ts'
+import type { AskedRequest } from './asked.ts'
 import { flawIn, type JsonSchema } from './json-schema.ts'
 import type { Limits } from './limits.ts'
 import { Shares } from './shares.ts'
 
 export interface Sender {
-  readonly request: Request
+  readonly request: AskedRequest
   readonly incoming: IncomingMessage | undefined
   readonly principal: string
 }
@@ -22,11 +24,7 @@ export class BodyReader {
     this.held = new Shares(limits.bodiesBytes, limits.bodiesBytesPerCaller)
   }
 
-  /**
-   * @throws HenceError `body-too-large`, `encoding-unsupported` (change); `body-too-slow`, `body-cut-off`,
-   *   `overloaded` (retry)
-   */
-  async whole(sender: Sender): Promise<Uint8Array> {
+  async #whole(sender: Sender): Promise<Uint8Array> {
     const { bodyBytes, bodyMs } = this.#limits
     const declared = Number(sender.request.headers.get('content-length'))
     if (declared > bodyBytes) throw tooLarge(bodyBytes)
@@ -44,17 +42,22 @@ export class BodyReader {
   }
 
   /**
-   * A JSON body of one of Hence's own routes, checked against its schema. It is required even if it is `{}`:
-   * a request without a body needs no media type; see `checkMediaType`.
-   * @throws HenceError as `whole`, and `media-type-unsupported`, `json-invalid`, `body-invalid` (change)
+   * A JSON body. It is required even if it is `{}`: a request without a body needs no media type; see
+   * `checkMediaType`.
+   * @param form the media types that it may have
+   * @throws HenceError as `whole`, and `media-type-unsupported`, `json-invalid` (change)
    */
-  async json(sender: Sender, schema: JsonSchema): Promise<unknown> {
-    checkMediaType(
-      sender.request.headers.get('content-type'),
-      /^application\/json *(;|$)/i,
-      'application/json',
-    )
-    const body = parseStrict(textOf(await this.whole(sender)))
+  async json(sender: Sender, form = /^application\/json *(;|$)/i): Promise<unknown> {
+    checkMediaType(sender.request.headers.get('content-type'), form, 'application/json')
+    return parseStrict(textOf(await this.#whole(sender)))
+  }
+
+  /**
+   * A JSON body of one of Hence's own routes, checked against its schema.
+   * @throws HenceError as `json`, and `body-invalid` (change)
+   */
+  async checked(sender: Sender, schema: JsonSchema): Promise<unknown> {
+    const body = await this.json(sender)
     const flaw = flawIn(schema, body)
     if (flaw === undefined) return body
     throw changeError('body-invalid', `The body does not fit its schema in /openapi.json: ${flaw}.`)
@@ -65,7 +68,6 @@ export class BodyReader {
    * @param until when to give up, as `performance.now()`; `take` and `Arriving.until` may move it
    * @param take may return a promise: then no more arrives until that resolves. It must copy what it keeps
    * @param signal ends the body when it aborts
-   * @throws HenceError `encoding-unsupported` (change); `body-too-slow`, `body-cut-off` (retry)
    */
   async parts(
     { request, incoming }: Sender,
@@ -81,8 +83,7 @@ export class BodyReader {
       )
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const arriving: Arriving = { until, reject }
-    const end = () => resolve()
-    signal?.addEventListener('abort', end)
+    const forget = signal && onAbort(signal, resolve)
     this.#deadlines.add(arriving)
     const stop =
       incoming === undefined
@@ -93,7 +94,7 @@ export class BodyReader {
     } finally {
       stop()
       this.#deadlines.delete(arriving)
-      signal?.removeEventListener('abort', end)
+      forget?.()
     }
   }
 }
@@ -126,13 +127,12 @@ function fromNode(
   const onEnd = () => (taken === undefined ? resolve() : void taken.then(resolve, reject))
   const onClose = () => (incoming.complete ? onEnd() : reject(cutOff(incoming.errored)))
   if (incoming.destroyed) onClose()
-  incoming.on('data', onData).once('end', onEnd).once('close', onClose).once('error', onClose)
+  // The others stay: the first to settle counts, and errors of what is left concern nobody.
+  incoming.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose)
   return () => {
-    incoming.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose)
-    if (incoming.readableEnded) return
     // The rest of a body that is left early is discarded until the connection is closed, which bytes that
-    // nobody has read would reset, and the client might lose the answer. Errors of it concern nobody.
-    incoming.on('error', () => {}).resume()
+    // nobody has read would reset, and the client might lose the answer.
+    if (!incoming.readableEnded) incoming.off('data', onData).resume()
   }
 }
 
@@ -209,10 +209,7 @@ export class Gathered {
   }
 }
 
-/**
- * Ends waits that take too long, to the nearest second. One timer serves all: most bodies arrive with their
- * head, and a timer for each would cost more than reading it.
- */
+/** Ends waits that take too long, to the second. One timer serves all: one each would cost too much. */
 class Deadlines {
   readonly #waits = new Set<Arriving>()
   #timer: NodeJS.Timeout | undefined
@@ -241,7 +238,6 @@ class Deadlines {
 /**
  * Also keeps a page of another origin from sending requests with the user's cookies: forms and simple scripts
  * cannot send such a media type, so the browser must ask first (a CORS preflight).
- * @throws HenceError `media-type-unsupported` (change)
  */
 export function checkMediaType(header: string | null, form: RegExp, name: string): void {
   const isUtf8 = /^(?!.*;\s*charset\s*=(?!\s*(utf-8|"utf-8")\s*(;|$)))/i

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
-import { createEngine } from 'hence'
+import { createEngine, HenceError } from 'hence'
 import { server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
-import { type Message, read } from '../../test/server/events.ts'
-import { notes, serveNotes } from '../../test/server/serve.ts'
+import type * as made from '../../test/apps/charges.ts'
+import { appsOf } from '../../test/apps.ts'
+import { type Message, type Reading, read } from '../../test/server/events.ts'
+import { callers, notes, type Served, serve, serveNotes } from '../../test/server/serve.ts'
+import type { EffectState } from '../effect/outbox.ts'
 
 const note = (owner: string, number: number) => ({ owner, number, text: `${owner} ${number}` })
 
@@ -216,4 +219,49 @@ test('a body that a host drops is cancelled, and HEAD begins none', async (t) =>
     await assert.rejects(dropped[0]!.text(), /not read in time/)
   }
   await engine.close()
+})
+
+test('effects arrive as they are asked for, end and are redriven, and a reader who reconnects misses none', async (t) => {
+  const { promise: mended, resolve: mend } = Promise.withResolvers<void>()
+  let isMended = false
+  const engine = await createEngine({
+    app: await appsOf<typeof made>(import.meta.resolve('../../test/apps/charges.ts')).shop(),
+    data: memoryStorage({ partitions: 3 }),
+    report: () => {},
+    handlers: {
+      charge: () => {
+        if (!isMended) throw new HenceError('no-bank', 'change', 'There is none.')
+        mend()
+        return { paid: true }
+      },
+      note: () => {},
+    },
+  })
+  const served = { engine, ...(await serve(t, engine, callers)) } as unknown as Served
+  const states = async (reading: Reading, wanted: string) => {
+    const seen: string[] = []
+    let id = ''
+    while (!seen.includes(wanted)) {
+      const message = (await reading.next())!
+      id = message.id!
+      if (message.event !== 'changes') continue
+      for (const { table, after } of JSON.parse(message.data) as { table: string; after: EffectState }[]) {
+        assert.equal(table, 'hence.effects')
+        seen.push(`${after.type} ${after.state}`)
+      }
+    }
+    return id
+  }
+  const path = '/changes?table=hence.effects'
+  const first = await read(served, 'operator', path)
+  await engine.submit('place', { order: 'o1', cents: 7 }, { requestId: 'r1', principal: 'ann' })
+  const from = await states(first, 'charge dead')
+  await first.stop()
+  const [dead] = await engine.effects.list({ state: 'dead' })
+  isMended = true
+  await engine.effects.redrive({ effect: dead!.id, key: dead!.key, reason: 'mended' }, { requestId: 'again' })
+  await mended
+  const second = await read(served, 'operator', path, { 'last-event-id': from })
+  await states(second, 'note done')
+  await second.stop()
 })

@@ -1,6 +1,7 @@
 import type { TableChange } from '../app/index.ts'
 import { isView } from '../app/view.ts'
 import { orAfter } from '../clock.ts'
+import { effects } from '../effect/outbox.ts'
 import { changeError, HenceError, retryError } from '../failure.ts'
 import type { Changes } from '../query/reader.ts'
 import type { Access } from './access.ts'
@@ -10,7 +11,7 @@ import { problemOf, unforeseen } from './problem.ts'
 import type { Arrival } from './route.ts'
 import type { Serving } from './serving.ts'
 import { Shares } from './shares.ts'
-import { textStream } from './text-stream.ts'
+import { streamAnswer } from './text-stream.ts'
 
 export const changesQuery = {
   table: texts('The tables; without it, all that the caller may read.'),
@@ -33,80 +34,31 @@ export const changesQuery = {
  * The engine reads changes from its store, so a slow client costs no memory; a client that reads nothing is
  * cut off.
  */
-export class ChangeStreams {
-  readonly #serving: Serving
-  readonly #open: Shares
-  readonly #ends = new Set<() => void>()
+export function changeStreams(serving: Serving) {
+  const { engine, limits, rules, closing } = serving
+  const open = new Shares(limits.streams, limits.streamsPerCaller)
+  const ends = new Set<() => void>()
+  closing.addEventListener('abort', () => {
+    for (const end of ends) end()
+  })
+  const isViewOf = (table: string) => table !== effects.name && isView(rules.table(table))
 
-  constructor(serving: Serving) {
-    this.#serving = serving
-    this.#open = new Shares(serving.limits.streams, serving.limits.streamsPerCaller)
-    serving.closing.addEventListener('abort', () => {
-      for (const end of this.#ends) end()
-    })
+  /** A promotion may change the tables of the app while the stream is open. */
+  const isAsked = (
+    { table: named, prefix = [] }: ValuesOf<typeof changesQuery>,
+    { table, key }: TableChange,
+  ): boolean => {
+    const isNamed = named.length > 0 ? named.includes(table) : engine.app.tables.has(table)
+    return isNamed && prefix.every((part, i) => key[i] === part)
   }
 
-  get open(): number {
-    return this.#open.held
-  }
-
-  /**
-   * @throws HenceError `unknown-table`, `not-allowed`, `position-unknown` (change), `too-many-streams`
-   *   (retry)
-   */
-  async start({ request, access, query }: Arrival<typeof changesQuery>): Promise<Answer> {
-    const { engine, limits, rules } = this.#serving
-    const { principal } = access.caller
-    for (const table of query.table) {
-      rules.watch(access.caller, table)
-      if (isView(rules.table(table)) && query.table.length > 1) throw notTogether(table)
-    }
-    const [first] = query.table
-    const view = first !== undefined && isView(rules.table(first)) ? { view: first } : {}
-    const here = view.view === undefined ? engine.position() : await engine.viewPosition(view.view)
-    if (!this.#open.take(principal))
-      throw retryError(
-        'too-many-streams',
-        'As many streams of changes are open as the server or your share of it allows. Try again later.',
-      )
-    const ended = new AbortController()
-    const end = () => ended.abort()
-    this.#ends.add(end)
-    const onEnd = () => {
-      end()
-      this.#ends.delete(end)
-      this.#open.release(principal)
-    }
-    const from = request.headers.get('last-event-id') ?? query.from ?? here
-    const feed = engine.changes({ from, signal: ended.signal, ...view })[Symbol.asyncIterator]()
-    const found = feed.next()
-    // A position that is no longer kept fails at once, while the answer can still have a status.
-    try {
-      await Promise.race([found, new Promise(setImmediate)])
-    } catch (error) {
-      onEnd()
-      throw error
-    }
-    const texts = () => this.#texts(feed, found, from, access, query)
-    return {
-      status: 200,
-      headers: {
-        'content-type': 'text/event-stream',
-        'cache-control': 'no-store',
-        'x-accel-buffering': 'no',
-      },
-      body: textStream(texts, { stalledMs: limits.stalledMs, onEnd }),
-    }
-  }
-
-  async *#texts(
+  async function* texts(
     feed: AsyncIterator<Changes>,
     first: Promise<IteratorResult<Changes>>,
     from: string,
     access: Access,
     query: ValuesOf<typeof changesQuery>,
   ): AsyncGenerator<string> {
-    const { limits, rules } = this.#serving
     yield `id: ${from}\nevent: open\ndata: {}\n\n`
     try {
       let visible = rules.changes(access.caller, 'watch')
@@ -123,7 +75,7 @@ export class ChangeStreams {
           yield ': here\n\n'
           continue
         }
-        const changed = found.value.changes.filter((change) => this.#isAsked(query, change))
+        const changed = found.value.changes.filter((change) => isAsked(query, change))
         const changes = await rules.limited('changes', () =>
           changed.flatMap((change) => visible(change) ?? []),
         )
@@ -138,15 +90,52 @@ export class ChangeStreams {
     }
   }
 
-  /** A promotion may change the tables of the app while the stream is open. */
-  #isAsked(
-    { table: named, prefix = [] }: ValuesOf<typeof changesQuery>,
-    { table, key }: TableChange,
-  ): boolean {
-    const isAsked = named.length > 0 ? named.includes(table) : this.#serving.engine.app.tables.has(table)
-    return isAsked && prefix.every((part, i) => key[i] === part)
+  return {
+    get open(): number {
+      return open.held
+    },
+    async start({ request, access, query }: Arrival<typeof changesQuery>): Promise<Answer> {
+      const { principal } = access.caller
+      for (const table of query.table) {
+        rules.watch(access.caller, table)
+        if (isViewOf(table) && query.table.length > 1) throw notTogether(table)
+      }
+      const [first] = query.table
+      const view = first !== undefined && isViewOf(first) ? { view: first } : {}
+      const withEffects = query.table.includes(effects.name)
+      const here = view.view === undefined ? engine.position() : await engine.viewPosition(view.view)
+      if (!open.take(principal))
+        throw retryError(
+          'too-many-streams',
+          'As many streams of changes are open as the server or your share of it allows. Try again later.',
+        )
+      const ended = new AbortController()
+      const end = () => ended.abort()
+      ends.add(end)
+      const onEnd = () => {
+        end()
+        ends.delete(end)
+        open.release(principal)
+      }
+      const from = request.headers.get('last-event-id') ?? query.from ?? here
+      const feed = engine
+        .changes({ from, signal: ended.signal, effects: withEffects, ...view })
+        [Symbol.asyncIterator]()
+      const found = feed.next()
+      // A position that is no longer kept fails at once, while the answer can still have a status.
+      try {
+        await Promise.race([found, new Promise(setImmediate)])
+      } catch (error) {
+        onEnd()
+        throw error
+      }
+      const made = () => texts(feed, found, from, access, query)
+      return streamAnswer(limits, 'text/event-stream', made, onEnd, { 'x-accel-buffering': 'no' })
+    },
   }
 }
+
+export type ChangeStreams = ReturnType<typeof changeStreams>
 
 const notTogether = (view: string) =>
   changeError(

@@ -2,6 +2,7 @@ import type { App, Schema } from '../app/index.ts'
 import { jsonSchemaOf } from '../app/schema.ts'
 import { isView } from '../app/view.ts'
 import { operatorTables } from '../constraint/tables.ts'
+import { effects } from '../effect/outbox.ts'
 import { keyBytesMax } from '../state/keys.ts'
 import type { TableShape } from '../state/table.ts'
 import { closed, type JsonSchema, list, object, oneOf, principal, requestId, text } from './json-schema.ts'
@@ -118,7 +119,7 @@ function ofRow(under: string, table: TableShape): Required<Pick<Expansion, 'path
 }
 
 export function expandChanges(app: App): readonly Expansion[] {
-  const names = tablesOf(app).map(({ name }) => name)
+  const names = [...tablesOf(app), effects].map(({ name }) => name)
   return [{ path: '/changes', query: { table: list({ enum: names }) } }]
 }
 

@@ -1,5 +1,6 @@
 import { parseItem } from 'structured-headers'
 import { changeError } from '../failure.ts'
+import type { AskedRequest } from './asked.ts'
 import type { Header } from './route.ts'
 
 export const requestIdHeader: Header = {
@@ -15,10 +16,8 @@ export const requestIdHeader: Header = {
  * The request id in the header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07), which is a
  * structured-field string (RFC 9651): `"8e03978e-…"`. The bare form that Stripe's clients and others send is
  * accepted too: visible ASCII characters without quotes. The engine checks the form of the id itself.
- *
- * @throws HenceError `request-id-missing`, `request-id-invalid` (change)
  */
-export function requestIdOf(headers: Headers): string {
+export function requestIdOf(headers: AskedRequest['headers']): string {
   const id = idIn(headers, 'Idempotency-Key')
   if (id === undefined) {
     throw changeError(
@@ -29,11 +28,8 @@ export function requestIdOf(headers: Headers): string {
   return id
 }
 
-/**
- * The id in a header of that form; undefined without the header.
- * @throws HenceError `request-id-invalid` (change)
- */
-export function idIn(headers: Headers, name: string): string | undefined {
+/** The id in a header of that form; undefined without the header. */
+export function idIn(headers: AskedRequest['headers'], name: string): string | undefined {
   const header = headers.get(name)
   if (header === null || header === '') return undefined
   if (header[0] !== '"') {

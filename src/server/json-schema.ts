@@ -54,10 +54,7 @@ interface MemberSchema {
   readonly maximum?: number
 }
 
-/**
- * Checks a body against the schema of a route: a closed object, whose members use the keywords below.
- * @returns the first flaw, as the end of a sentence; undefined if there is none
- */
+/** Returns the first flaw of a body by the schema of its route, a closed object, as the end of a sentence. */
 export function flawIn({ properties, required = [] }: JsonSchema, body: unknown): string | undefined {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return 'the body must be an object'
   const missing = (required as string[]).find((name) => !Object.hasOwn(body, name))

@@ -3,8 +3,10 @@ import { chmod, mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/p
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
+import { systemClock } from '../clock.ts'
 import type { Report } from '../report.ts'
-import { createKey, Keys, listKeys, revokeKey } from './keys.ts'
+import { createKey, keysOf, listKeys, revokeKey } from './keys.ts'
 
 async function folder(t: TestContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'hence-keys-'))
@@ -17,7 +19,7 @@ const wanted = { name: 'shop', principal: 'shop-1', permissions: ['submit', 'rea
 test('a key is accepted until it is revoked, and the file does not contain its secret', async (t) => {
   const file = await folder(t)
   let now = Date.now()
-  const keys = new Keys(file, { now: () => now }, () => {})
+  const keys = keysOf(file, { now: () => now }, () => {})
   assert.equal(await keys.callerOf(`hence_${'a'.repeat(43)}`), undefined)
   const { key, secret } = await createKey(file, wanted)
   assert.match(secret, /^hence_[\w-]{43}$/)
@@ -42,7 +44,7 @@ test('a key is refused once it has expired', async (t) => {
   const file = await folder(t)
   let now = Date.parse('2030-01-01T00:00:00Z')
   const { secret } = await createKey(file, { ...wanted, expires: new Date(now + 5_000) }, { now: () => now })
-  const keys = new Keys(file, { now: () => now }, () => {})
+  const keys = keysOf(file, { now: () => now }, () => {})
   assert.ok(await keys.callerOf(secret))
   now += 4_999
   assert.ok(await keys.callerOf(secret))
@@ -55,7 +57,7 @@ test('an unreadable file is reported and no key is accepted; once mended, keys a
   let now = Date.now()
   const { secret } = await createKey(file, wanted)
   const reports: Report[] = []
-  const keys = new Keys(file, { now: () => now }, (report) => reports.push(report))
+  const keys = keysOf(file, { now: () => now }, (report) => reports.push(report))
   assert.ok(await keys.callerOf(secret))
   const good = await readFile(file)
   for (const bad of ['{', '{"version":2,"keys":[]}', '{"version":1,"keys":[{"hash":"x"}]}', '[]']) {
@@ -68,7 +70,57 @@ test('an unreadable file is reported and no key is accepted; once mended, keys a
   }
   assert.ok(reports.every(({ level, message }) => level === 'alarm' && !message.includes(secret)))
   await writeFile(file, good)
+  now += 1_000
   assert.ok(await keys.callerOf(secret))
+})
+
+test('while the file cannot be read it is looked at once a second, and reported once', async (t) => {
+  const file = await folder(t)
+  await writeFile(file, '{', { mode: 0o600 })
+  let now = Date.now()
+  const reports: Report[] = []
+  const keys = keysOf(file, { now: () => now }, (report) => reports.push(report))
+  for (let i = 0; i < 20; i++) {
+    await assert.rejects(async () => keys.callerOf('hence_x'), { code: 'keys-unreadable' })
+    now += 100
+  }
+  assert.equal(reports.length, 1)
+  await rm(file)
+  const { secret } = await createKey(file, wanted)
+  now += 1_000
+  assert.ok(await keys.callerOf(secret))
+  // A second trouble is reported again.
+  await writeFile(file, '{')
+  now += 1_000
+  await assert.rejects(async () => keys.callerOf(secret), { code: 'keys-unreadable' })
+  assert.equal(reports.length, 2)
+})
+
+test('no flipped bit gives a key other rights', async (t) => {
+  const file = await folder(t)
+  const expires = new Date('2031-01-01')
+  const { secret } = await createKey(file, { ...wanted, permissions: ['submit:a', 'read'], expires })
+  const good = await readFile(file)
+  const accepted = async () => keysOf(file, { now: () => Date.now() }, () => {}).callerOf(secret)
+  const before = await accepted()
+  for (let byte = 0; byte < good.length; byte++) {
+    const bad = Buffer.from(good)
+    bad[byte]! ^= 1 << (byte & 7)
+    await writeFile(file, bad)
+    const found = await accepted().catch(({ code }) => code)
+    assert.ok(found === 'keys-unreadable' || isDeepStrictEqual(found, before), `byte ${byte}: ${found}`)
+  }
+})
+
+test('a file from before checksums is read, and has one from its next change on', async (t) => {
+  const file = await folder(t)
+  const { secret } = await createKey(file, wanted)
+  const { keys } = JSON.parse(await readFile(file, 'utf8'))
+  await writeFile(file, JSON.stringify({ version: 1, keys }))
+  assert.ok(await keysOf(file, systemClock, () => {}).callerOf(secret))
+  await createKey(file, wanted)
+  assert.equal(JSON.parse(await readFile(file, 'utf8')).version, 2)
+  assert.ok(await keysOf(file, systemClock, () => {}).callerOf(secret))
 })
 
 test('keys made at the same time are all stored, or refused with an error', async (t) => {
@@ -110,7 +162,7 @@ test('a file that others may access is reported, once for each change', async (t
   const file = await folder(t)
   let now = Date.now()
   const reports: Report[] = []
-  const keys = new Keys(file, { now: () => now }, (report) => reports.push(report))
+  const keys = keysOf(file, { now: () => now }, (report) => reports.push(report))
   const { secret } = await createKey(file, wanted)
   await keys.callerOf(secret)
   assert.deepEqual(reports, [])

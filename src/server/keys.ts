@@ -3,6 +3,7 @@ import { open, readFile, rename, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type Clock, systemClock } from '../clock.ts'
 import { changeError, operatorError, retryError } from '../failure.ts'
+import { reasonText } from '../file-failure.ts'
 import type { Reporter } from '../report.ts'
 import type { Caller } from './caller.ts'
 
@@ -30,8 +31,10 @@ interface StoredKey extends Key {
 }
 
 interface KeyFile {
-  readonly version: 1
+  readonly version: 2
   readonly keys: readonly StoredKey[]
+  /** Of the keys as JSON: a flipped bit may not give a key the principal or the permissions of another one. */
+  readonly sha256: string
 }
 
 const permissionForm = /^(submit(:[a-z][a-zA-Z0-9-]{0,63})?|read|operate|admin)$/
@@ -72,10 +75,7 @@ export async function listKeys(file: string): Promise<Key[]> {
   return (await read(file)).map(({ hash: _, ...key }) => key)
 }
 
-/**
- * Removes a key from a file; false if it has no key of this id. A running server refuses the key within a
- * second.
- */
+/** Removes a key; false if there is none of this id. A running server refuses it within a second. */
 export async function revokeKey(file: string, id: string): Promise<boolean> {
   let was = false
   await change(file, (keys) => {
@@ -90,80 +90,75 @@ export async function revokeKey(file: string, id: string): Promise<boolean> {
 const checkMs = 1_000
 
 /** The keys of a running server, which follow the file. */
-export class Keys {
-  readonly #file: string
-  readonly #clock: Clock
-  readonly #report: Reporter
-  #byHash = new Map<string, StoredKey>()
-  #checkedAt = Number.NEGATIVE_INFINITY
-  #checking: Promise<void> | undefined
-  #seen: string | undefined
+export type Keys = ReturnType<typeof keysOf>
 
-  constructor(file: string, clock: Clock, report: Reporter) {
-    this.#file = file
-    this.#clock = clock
-    this.#report = report
-  }
+export function keysOf(file: string, clock: Clock, report: Reporter) {
+  let byHash = new Map<string, StoredKey>()
+  let checkedAt = Number.NEGATIVE_INFINITY
+  let checking: Promise<void> | undefined
+  let seen: string | undefined
+  /** Why the file could not be read when it was checked last. */
+  let failure: Error | undefined
 
-  /**
-   * The caller that a secret belongs to; undefined if it is unknown, revoked or expired.
-   * @throws HenceError `keys-unreadable` (operator): while the file cannot be read, every key is refused
-   */
-  async callerOf(secret: string): Promise<Caller | undefined> {
-    const now = this.#clock.now()
-    if (Math.abs(now - this.#checkedAt) >= checkMs) {
-      this.#checking ??= this.#check(now).finally(() => {
-        this.#checking = undefined
-      })
-      await this.#checking
-    }
-    return this.#valid(hashOf(secret), now)
-  }
-
-  /** Whether a caller that `callerOf` returned still holds, as far as is known without checking the file. */
-  isCurrent(caller: Caller): boolean {
-    const now = this.#clock.now()
-    const { hash } = caller as StoredKey
-    return Math.abs(now - this.#checkedAt) < checkMs && this.#valid(hash, now) === caller
-  }
-
-  #valid(hash: string, now: number): StoredKey | undefined {
-    const key = this.#byHash.get(hash)
+  const valid = (hash: string, now: number): StoredKey | undefined => {
+    const key = byHash.get(hash)
     return key?.expires !== undefined && Date.parse(key.expires) <= now ? undefined : key
   }
 
-  async #check(now: number): Promise<void> {
-    const { ino, mtimeMs, size, mode } = await stat(this.#file).catch(() => absent)
-    const seen = `${ino} ${mtimeMs} ${size}`
-    if (seen !== this.#seen) {
-      if ((mode & othersMask) !== 0 && process.platform !== 'win32') this.#warnOfAccess(mode)
+  const check = async (now: number): Promise<void> => {
+    const { ino, mtimeMs, size, mode } = await stat(file).catch(() => absent)
+    const found = `${ino} ${mtimeMs} ${size}`
+    const isOther = found !== seen
+    seen = found
+    if (isOther && (mode & othersMask) !== 0 && process.platform !== 'win32')
+      report({ level: 'warning', code: 'keys-open-to-others', message: openText(file, mode) })
+    if (isOther || failure) {
       try {
-        this.#byHash = new Map((await read(this.#file)).map((key) => [key.hash, key]))
+        byHash = new Map((await read(file)).map((key) => [key.hash, key]))
+        failure = undefined
       } catch (error) {
-        this.#byHash = new Map()
-        this.#seen = undefined
-        this.#report({ level: 'alarm', code: 'keys-unreadable', message: (error as Error).message })
-        throw error
+        byHash = new Map()
+        const { message } = error as Error
+        if (message !== failure?.message) report({ level: 'alarm', code: 'keys-unreadable', message })
+        failure = error as Error
       }
-      this.#seen = seen
     }
-    this.#checkedAt = now
+    checkedAt = now
   }
 
-  #warnOfAccess(mode: number): void {
-    const message =
-      `Others than the owner may access the keys in ${this.#file} (0${(mode & 0o777).toString(8)}). It ` +
-      'holds no secrets, but ' +
-      `whoever may write to it lets anybody in: run \`chmod go= ${this.#file}\`.`
-    this.#report({ level: 'warning', code: 'keys-open-to-others', message })
+  return {
+    /**
+     * The caller that a secret belongs to; undefined if it is unknown, revoked or expired.
+     * @throws HenceError `keys-unreadable` (operator): while the file cannot be read, every key is refused
+     */
+    async callerOf(secret: string): Promise<Caller | undefined> {
+      const now = clock.now()
+      if (Math.abs(now - checkedAt) >= checkMs) {
+        checking ??= check(now).finally(() => {
+          checking = undefined
+        })
+        await checking
+      }
+      if (failure) throw failure
+      return valid(hashOf(secret), now)
+    },
+    /** Whether a caller that `callerOf` returned still holds, as far as is known without checking the file. */
+    isCurrent(caller: Caller): boolean {
+      const now = clock.now()
+      return Math.abs(now - checkedAt) < checkMs && valid((caller as StoredKey).hash, now) === caller
+    },
   }
 }
+
+const openText = (file: string, mode: number) =>
+  `Others than the owner may access the keys in ${file} (0${(mode & 0o777).toString(8)}). It holds no secrets, ` +
+  `but whoever may write to it lets anybody in: run \`chmod go= ${file}\`.`
 
 /** The bits of a mode that give access to others than the owner. */
 const othersMask = 0o077
 const absent = { ino: 0, mtimeMs: 0, size: -1, mode: 0 }
 
-const hashOf = (secret: string): string => createHash('sha256').update(secret).digest('hex')
+const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 async function read(file: string): Promise<readonly StoredKey[]> {
   let text: string
@@ -174,13 +169,16 @@ async function read(file: string): Promise<readonly StoredKey[]> {
     throw unreadable(file, error)
   }
   try {
-    const { version, keys } = JSON.parse(text) as KeyFile
+    const { version, keys, sha256 } = JSON.parse(text) as Omit<KeyFile, 'version'> & { version: 1 | 2 }
     const sound = keys.every(({ hash, principal, permissions, expires }) => {
       const whose = typeof principal === 'string' && Array.isArray(permissions)
       const until = expires === undefined || !Number.isNaN(Date.parse(expires))
       return /^[0-9a-f]{64}$/.test(hash) && whose && until
     })
-    if (version !== 1 || !sound) throw new Error('it does not have the form of version 1')
+    // Version 1 had no checksum.
+    if (![1, 2].includes(version) || !sound) throw new Error('it does not have the form of version 2')
+    if (version === 2 && sha256 !== hashOf(JSON.stringify(keys)))
+      throw new Error('it is damaged, or was changed by hand: its checksum differs')
     return keys
   } catch (error) {
     throw unreadable(file, error)
@@ -201,7 +199,8 @@ async function change(file: string, by: (keys: readonly StoredKey[]) => readonly
     return open(unfinished, 'wx', 0o600)
   })
   try {
-    const content: KeyFile = { version: 1, keys: by(await read(file)) }
+    const keys = by(await read(file))
+    const content: KeyFile = { version: 2, keys, sha256: hashOf(JSON.stringify(keys)) }
     await handle.writeFile(`${JSON.stringify(content, undefined, 2)}\n`)
     await handle.sync()
     await rename(unfinished, file)
@@ -215,12 +214,7 @@ async function change(file: string, by: (keys: readonly StoredKey[]) => readonly
   await directory.sync().finally(() => directory.close())
 }
 
-function checkWanted({
-  name,
-  principal,
-  permissions,
-  expires,
-}: Omit<Parameters<typeof createKey>[1], never>): void {
+function checkWanted({ name, principal, permissions, expires }: Parameters<typeof createKey>[1]): void {
   const wrong =
     (name.trim() === '' && 'a key needs a name') ||
     (Buffer.byteLength(principal) > 255 && 'the principal has more than 255 bytes') ||
@@ -242,7 +236,7 @@ const busy = (file: string) =>
 const unreadable = (file: string, cause: unknown) =>
   operatorError(
     'keys-unreadable',
-    `The keys in ${file} cannot be read: ${(cause as Error).message}. Every key is refused until it is mended: ` +
+    `The keys in ${file} cannot be read: ${reasonText(cause)} Every key is refused until it is mended: ` +
       'restore the file from a copy, or remove it and make new keys.',
     { cause },
   )

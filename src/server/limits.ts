@@ -3,10 +3,7 @@ import { changeError } from '../failure.ts'
 export const limitsDefault = {
   /** The longest body of a request, and the longest line of a batch. Default 1 MiB. */
   bodyBytes: 1024 * 1024,
-  /**
-   * The bytes of all bodies, lines and outcomes of batches, and of answers beyond 64 KiB that are not read
-   * yet. Default 64 MiB.
-   */
+  /** Bytes of bodies, lines, outcomes, and answers beyond 64 KiB that are not read yet. Default 64 MiB. */
   bodiesBytes: 64 * 1024 * 1024,
   /** Those of one principal. Default 16 MiB. */
   bodiesBytesPerCaller: 16 * 1024 * 1024,
@@ -45,7 +42,6 @@ export const limitsDefault = {
 /** The bounds of a server; each may be set. */
 export type Limits = Readonly<typeof limitsDefault>
 
-/** @throws HenceError `option-invalid` (change) */
 export function limitsOf(given: Partial<Limits> = {}): Limits {
   for (const [name, value] of Object.entries(given)) {
     const known = name in limitsDefault

@@ -42,9 +42,9 @@ export class Listener {
       this.#idle.delete(socket)
       if (request.method !== 'GET' && request.method !== 'HEAD') {
         this.#sending.add(socket)
-        request.once('end', () => this.#sending.delete(socket))
+        request.on('end', () => this.#sending.delete(socket))
       }
-      response.once('close', () => {
+      response.on('close', () => {
         this.#sending.delete(socket)
         if (!socket.destroyed) this.#idle.add(socket)
       })
@@ -57,10 +57,7 @@ export class Listener {
     this.#handle = handle
   }
 
-  /**
-   * Begins to listen; returns the first address where it has begun already.
-   * @throws HenceError `listen-failed` (operator)
-   */
+  /** Begins to listen; returns the first address where it has begun already. */
   async open(host: string, port: number): Promise<Listening> {
     if (this.#listening) return this.#listening
     const server = this.#server

@@ -84,3 +84,44 @@ test('a record comes with its bytes, and the hash of its leaf is that of a recei
   for (const none of ['0:99', '9:0', 'x'])
     assert.equal((await call('reader', `/log/${none}`)).status, 404, none)
 })
+
+test('the records of a partition key are found in its partition: requests, events and what they set off', async (t) => {
+  const served = await serveNotes(t, { partitions: 4 })
+  const { call, submit, engine } = served
+  const count = 600
+  await Promise.all(
+    Array.from({ length: count }, (_, n) =>
+      engine.submit(
+        'write',
+        { owner: `o${n % 9}`, number: n, text: 'x', stars: 0 },
+        { requestId: `w${n}`, principal: 'p' },
+      ),
+    ),
+  )
+  await submit('admin', 'send', 's', { from: 'o1', to: 'o2', text: 'hello' })
+  await engine.idle()
+  const read = async (key: string) => {
+    const tokens: string[] = []
+    for (let from = 0; ; ) {
+      const page = (await (await call('reader', `/log?key=${key}&from=${from}&limit=50`)).json()) as Page
+      tokens.push(...page.records.map(({ token }) => token))
+      if (page.next === page.end) return tokens.sort()
+      from = page.next
+    }
+  }
+  // The stories of all requests have the same.
+  const expected = new Map<string, Set<string>>()
+  const ids = [...Array.from({ length: count }, (_, n) => [`w${n}`, 'p']), ['s', 'admin']] as [
+    string,
+    string,
+  ][]
+  for (const [id, principal] of ids) {
+    for (const { key = '', token } of (await engine.story(id, { principal }))!.steps) {
+      if (!expected.has(key)) expected.set(key, new Set())
+      expected.get(key)!.add(token)
+    }
+  }
+  for (const key of ['o1', 'o2', 'o8', 'all'])
+    assert.deepEqual(await read(key), [...expected.get(key)!].sort(), key)
+  assert.deepEqual(await read('nobody'), [])
+})

@@ -1,6 +1,5 @@
 import { changeError } from '../failure.ts'
-import type { Answer } from './answer.ts'
-import { jsonTextAnswer } from './answer.ts'
+import { type Answer, jsonTextAnswer } from './answer.ts'
 import * as forms from './answer-form.ts'
 import { principal, token } from './json-schema.ts'
 import { choice, integer, text } from './parameter.ts'
@@ -13,6 +12,7 @@ const logQuery = {
   limit: integer(1, 1_000, 100, 'How many records a page has at most.'),
   type: text('Only requests and events of this type, or records of this kind.'),
   principal: text('Only requests, and what followed from requests, of this sender.', principal),
+  key: text('Only records with which something was derived under this partition key, in its partition.'),
   where: text('Only records with this value in a field: `flight=HE100`, `address.city=Rome`.', {
     type: 'string',
     pattern: '^[^=]+=',
@@ -47,8 +47,11 @@ const scannedMax = 10_000
 const bytesMax = 1024 * 1024
 
 async function logPage({ engine }: Serving, { request, query }: Arrival<typeof logQuery>): Promise<Answer> {
-  const { partition, from, limit, type, principal, outcome, where, since } = query
-  const end = await endOf(engine, partition)
+  const { from, limit, type, principal, outcome, key, where, since } = query
+  const partition = key === undefined ? query.partition : engine.log.partitionOf(key)
+  // A key is known once a record is applied.
+  const known = key === undefined ? Number.POSITIVE_INFINITY : engine.stats().applied[partition]!
+  const end = Math.min(await endOf(engine, partition), known)
   const texts: string[] = []
   const begin = since === 0 ? from : await firstSince(engine, partition, since, from, end)
   if (where !== undefined && !/^[^=]+=/.test(where))
@@ -56,10 +59,12 @@ async function logPage({ engine }: Serving, { request, query }: Arrival<typeof l
   let [next, bytes] = [Math.min(begin, end), 0]
   const first = next
   for await (const record of next < end ? engine.log.read(partition, next) : []) {
+    if (record.offset >= known) break
     const fits =
       (type === undefined || record.type === type) &&
       (principal === undefined || record.principal === principal) &&
       (outcome === 'any' || record.outcome === outcome) &&
+      (key === undefined || record.hasKey(key)) &&
       (where === undefined || hasField(record.json, where))
     const size = fits ? Buffer.byteLength(record.json) : 0
     if (bytes > 0 && bytes + size > bytesMax) break

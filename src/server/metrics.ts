@@ -9,7 +9,6 @@ interface CountedRoute {
   readonly path: string
 }
 
-/** Things that requests hold open at the moment. */
 export interface OpenThings {
   readonly streams: number
   readonly batches: number
@@ -102,8 +101,14 @@ export class Metrics {
     )
     gauge('requests_in_flight', 'Requests between admission and outcome.', stats.inFlight)
     gauge('queued_bytes', 'Bytes of the requests in flight.', stats.queuedBytes)
-    gauge('held_bytes', 'Bytes of events that wait to be written.', stats.heldBytes)
-    gauge('unwritten_seconds', 'Age of the oldest record that is not written.', inSeconds(stats.unwrittenMs))
+    gauge('waiting_bytes', 'Bytes of events that wait to be written and applied.', stats.waitingBytes)
+    gauge('waiting_bytes_max', 'Beyond so many, requests are refused.', stats.waitingBytesMax)
+    gauge('held_bytes', 'Bytes of those events that are in memory.', stats.heldBytes)
+    gauge(
+      'unwritten_seconds',
+      'Age of the oldest record that is not written, an event since its cause.',
+      inSeconds(stats.unwrittenMs),
+    )
     gauge(
       'dirty_bytes',
       'Bytes of changed values that are not in a checkpoint yet, roughly.',

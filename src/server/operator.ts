@@ -1,15 +1,11 @@
 import type { EffectState } from '../effect/outbox.ts'
 import { changeError } from '../failure.ts'
-import { parseStrict, textOf } from '../json.ts'
-import type { KeyedClaim, KeyedViolation } from '../query/reader.ts'
-import type { Answer } from './answer.ts'
-import { freshAnswer, jsonAnswer } from './answer.ts'
+import type { KeyedClaim, KeyedViolation } from '../query/judged.ts'
+import { type Answer, freshAnswer, jsonAnswer } from './answer.ts'
 import * as forms from './answer-form.ts'
-import { checkMediaType } from './body.ts'
 import { allows } from './caller.ts'
 import { expandPreviews } from './expand.ts'
-import { object } from './json-schema.ts'
-import { cursorInvalid, makeCursor, Page, readCursor } from './page.ts'
+import { cursorInvalid, makeCursor, pageOf, readCursor } from './page.ts'
 import { choice, cursorAfter, integer, text } from './parameter.ts'
 import { type Arrival, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
@@ -42,7 +38,6 @@ export function operatorRoutes(serving: Serving): readonly Route[] {
       'violation',
       'A violation, and the claims that may give way',
       {
-        json: object({}),
         problems: [404],
         async handle({ request, parts }) {
           const [key, id] = parts as [string, string]
@@ -66,16 +61,14 @@ export function operatorRoutes(serving: Serving): readonly Route[] {
         limit: integer(1, 1_000, 100, 'How many a page has at most.'),
         cursor: cursorAfter,
       },
-      json: object({}),
       async handle({ request, query: { state, type, limit, cursor } }) {
         const from = cursor === undefined ? undefined : effectAt(cursor)
-        const page = new Page<EffectState>(limit, ({ id }) => id === from?.id)
+        const page = pageOf<EffectState>(limit, ({ id }) => id === from?.id)
         await effects.list({ state, type, from, limit: Number.POSITIVE_INFINITY, until: page.ends })
         return page.answer(request, 'effects', ({ type, at, id }) => makeCursor([type, at, id]))
       },
     }),
     route('GET /effects/:id', 'operate', 'effect', 'One effect, with its tries', {
-      json: object({}),
       problems: [404],
       async handle({ request, parts: [id] }) {
         const found = await effects.get(id!)
@@ -92,9 +85,8 @@ export function operatorRoutes(serving: Serving): readonly Route[] {
 /** `POST /previews/{type}`: derives an operator's request, and undoes it. */
 async function preview({ engine, bodies, rules }: Serving, arrival: Arrival): Promise<Answer> {
   const { request, incoming, caller } = arrival
-  checkMediaType(request.headers.get('content-type'), /^application\/json *(;|$)/i, 'application/json')
   const { principal } = caller
-  const input = parseStrict(textOf(await bodies.whole({ request, incoming, principal })))
+  const input = await bodies.json({ request, incoming, principal })
   const made = await engine.preview(arrival.parts[0] as never, input as never, { principal })
   const visible = rules.changes(caller, 'row')
   const isReader = allows(caller, 'read')

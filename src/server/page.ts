@@ -1,48 +1,38 @@
 import type { Query, QueryPart } from '../app/index.ts'
 import { changeError } from '../failure.ts'
-import type { Answer } from './answer.ts'
-import { jsonTextAnswer } from './answer.ts'
+import { type Answer, jsonTextAnswer } from './answer.ts'
+import type { AskedRequest } from './asked.ts'
 
 /** The most bytes of a page as JSON; it has at least one item all the same. */
 const pageBytes = 1024 * 1024
 
-/** Gathers one page of a list as JSON text, so that what it holds is bounded in items and in bytes. */
-export class Page<Item> {
-  readonly #limit: number
-  readonly #isSeen: (item: Item) => boolean
-  readonly #texts: string[] = []
-  #bytes = 0
-  #last: Item | undefined
-  #hasMore = false
-
-  /** @param isSeen whether an item is the last of the page before, with which this one may begin */
-  constructor(limit: number, isSeen: (item: Item) => boolean = () => false) {
-    this.#limit = limit
-    this.#isSeen = isSeen
-  }
-
-  /** Takes the next item; returns true if that belongs to the next page, so nothing more is to be read. */
-  readonly ends = (item: Item): boolean => {
-    if (this.#texts.length === 0 && this.#isSeen(item)) return false
-    if (this.#texts.length === this.#limit) return this.#end()
-    const text = JSON.stringify(item)
-    const bytes = Buffer.byteLength(text)
-    if (this.#texts.length > 0 && this.#bytes + bytes > pageBytes) return this.#end()
-    this.#texts.push(text)
-    this.#bytes += bytes
-    this.#last = item
-    return false
-  }
-
-  /** @param cursorAt the cursor of the page behind an item */
-  answer(request: Request, name: string, cursorAt: (last: Item) => string): Answer {
-    const cursor = this.#hasMore ? `,"cursor":${JSON.stringify(cursorAt(this.#last!))}` : ''
-    return jsonTextAnswer(request, `{"${name}":[${this.#texts.join()}]${cursor}}`)
-  }
-
-  #end(): true {
-    this.#hasMore = true
-    return true
+/**
+ * Gathers one page of a list as JSON text, so that what it holds is bounded in items and in bytes.
+ * @param isSeen whether an item is the last of the page before, with which this one may begin
+ */
+export function pageOf<Item>(limit: number, isSeen: (item: Item) => boolean) {
+  const texts: string[] = []
+  let bytes = 0
+  let last: Item | undefined
+  let hasMore = false
+  return {
+    /** Takes the next item; returns true if that belongs to the next page, so nothing more is to be read. */
+    ends(item: Item): boolean {
+      if (texts.length === 0 && isSeen(item)) return false
+      const text = JSON.stringify(item)
+      const itemBytes = Buffer.byteLength(text)
+      hasMore = texts.length === limit || (texts.length > 0 && bytes + itemBytes > pageBytes)
+      if (hasMore) return true
+      texts.push(text)
+      bytes += itemBytes
+      last = item
+      return false
+    },
+    /** @param cursorAt the cursor of the page behind an item */
+    answer(request: AskedRequest, name: string, cursorAt: (last: Item) => string): Answer {
+      const cursor = hasMore ? `,"cursor":${JSON.stringify(cursorAt(last!))}` : ''
+      return jsonTextAnswer(request, `{"${name}":[${texts.join()}]${cursor}}`)
+    },
   }
 }
 
@@ -54,7 +44,6 @@ export function makeCursor(position: RowPosition): string {
   return Buffer.from(JSON.stringify(position)).toString('base64url')
 }
 
-/** @throws HenceError `cursor-invalid` (change) also for a position outside the query */
 export function readCursor(cursor: string, { prefix = [] }: Query): RowPosition {
   let position: unknown
   try {

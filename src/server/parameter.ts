@@ -11,10 +11,7 @@ export interface Parameter<Value = unknown> {
   readonly description: string
   readonly isRequired: boolean
   readonly isRepeatable: boolean
-  /**
-   * @param given the values in the query; several only where the parameter may be repeated
-   * @throws HenceError `query-invalid`, `json-invalid` (change)
-   */
+  /** @param given the values in the query; several only where the parameter may be repeated */
   read(given: readonly string[], name: string): Value
 }
 
@@ -26,7 +23,6 @@ export type ValuesOf<P extends Parameters> = {
 /**
  * Reads the query of a request. Unknown and repeated parameters are refused: a misspelt `form=` for `from=`
  * would otherwise return rows that nobody asked for.
- * @throws HenceError `query-invalid`, `json-invalid` (change)
  */
 export function readQuery<P extends Parameters>(parameters: P, query: URLSearchParams): ValuesOf<P> {
   for (const name of query.keys()) {
@@ -51,13 +47,11 @@ export function text(
   return parameter<string | undefined>(schema, description, undefined, (given) => given)
 }
 
-/** The cursor of a page. */
 export const cursorAfter = text('The `cursor` of the page before; the other parameters stay as they were.', {
   type: 'string',
   pattern: '^[\\w-]+$',
 })
 
-/** It may be repeated. */
 export function texts(
   description: string,
   items: JsonSchema = { type: 'string' },

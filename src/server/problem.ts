@@ -16,57 +16,42 @@ export interface Problem {
   readonly [more: string]: unknown
 }
 
-/** Statuses that do not follow from the advice. */
-const statuses: Readonly<Record<string, number>> = {
-  'not-authenticated': 401,
-  'not-allowed': 403,
-  'origin-refused': 403,
-  'host-refused': 403,
-  'unknown-request': 404,
-  'unknown-table': 404,
-  'route-not-found': 404,
-  'row-not-found': 404,
-  'request-not-found': 404,
-  'record-not-found': 404,
-  'violation-not-found': 404,
-  'console-not-built': 404,
-  'audit-off': 404,
-  'effect-not-found': 404,
-  'reprocess-none': 404,
-  'head-not-found': 404,
-  'method-not-allowed': 405,
-  'body-too-slow': 408,
-  'reprocess-exists': 409,
-  'reprocess-same-code': 409,
-  'reprocess-paused': 409,
-  'diff-unknown': 409,
-  'log-shorter-than-head': 409,
-  'request-id-expired': 410,
-  'position-unknown': 410,
-  'body-too-large': 413,
-  'value-too-large': 413,
-  'story-too-large': 422,
-  'preview-too-long': 422,
-  'media-type-unsupported': 415,
-  'request-id-reused': 422,
-  'request-id-from-the-future': 422,
-  'input-invalid': 422,
-  'key-invalid': 422,
-  'key-too-long': 422,
-  'code-not-kept': 422,
-  'bundle-failed': 422,
-  'schema-unusable': 500,
-  'encoding-unsupported': 415,
-  'too-many-streams': 429,
-  'too-many-batches': 429,
-  'engine-stopped': 503,
+/** Codes whose status does not follow from their advice. */
+const codes: Readonly<Record<number, readonly string[]>> = {
+  401: ['not-authenticated'],
+  403: ['not-allowed', 'origin-refused', 'host-refused'],
+  404: [
+    ...['unknown-request', 'unknown-table', 'route-not-found', 'row-not-found', 'request-not-found'],
+    ...['record-not-found', 'no-state', 'violation-not-found', 'console-not-built', 'audit-off'],
+    ...['effect-not-found', 'reprocess-none', 'head-not-found'],
+  ],
+  405: ['method-not-allowed'],
+  408: ['body-too-slow'],
+  409: [
+    ...['reprocess-exists', 'reprocess-same-code', 'reprocess-paused', 'diff-unknown'],
+    ...['log-shorter-than-head'],
+  ],
+  410: ['request-id-expired', 'position-unknown'],
+  413: ['body-too-large', 'value-too-large'],
+  415: ['media-type-unsupported', 'encoding-unsupported'],
+  422: [
+    ...['story-too-large', 'preview-too-long', 'past-too-far', 'request-id-reused'],
+    ...['request-id-from-the-future', 'input-invalid', 'key-invalid', 'key-too-long', 'code-not-kept'],
+    ...['bundle-failed'],
+  ],
+  429: ['too-many-streams', 'too-many-batches'],
+  500: ['schema-unusable'],
+  503: ['engine-stopped'],
 }
+const statuses = new Map(
+  Object.entries(codes).flatMap(([status, some]) => some.map((code) => [code, Number(status)])),
+)
 const byAdvice = { change: 400, retry: 503, operator: 500 } as const
 
 /** How long a client should wait before it tries again, in seconds. */
 const retryAfterSeconds = '1'
 
-const statusOf = ({ code, advice }: HenceError): number => statuses[code] ?? byAdvice[advice]
+const statusOf = ({ code, advice }: HenceError): number => statuses.get(code) ?? byAdvice[advice]
 
 export function problemOf(error: HenceError): Problem {
   return problemFor(error.code, error.advice, statusOf(error), error.message)

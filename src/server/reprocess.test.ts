@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
-import { createEngine } from 'hence'
-import type { Caller } from 'hence/server'
+import { createEngine, type Report } from 'hence'
+import { type Caller, server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
 import type * as made from '../../test/apps/book.ts'
 import { appsOf } from '../../test/apps.ts'
@@ -90,6 +90,23 @@ test('a candidate is started, compared and promoted once, and the server answers
   assert.deepEqual([type, principal, note], ['promotion', 'root', 'twice'])
   assert.equal((await post('/reprocess/discard', {})).status, 204)
   assert.deepEqual(await codeOf(await post('/reprocess/pause', {})), [404, 'reprocess-none'])
+})
+
+test('a client that goes away during a diff raises no alarm', async (t) => {
+  const { engine, version, post } = await served(t)
+  await engine.submit('write', { name: 'ada', n: 1 }, { requestId: 'w' })
+  assert.equal((await post('/reprocess', { version, share: 1 })).status, 200)
+  await engine.reprocessing.caughtUp()
+  const reports: Report[] = []
+  const web = server(engine as never, {
+    authenticate: () => callers['root'],
+    report: (each) => reports.push(each),
+  })
+  const signal = AbortSignal.abort('gone')
+  const answer = await web.fetch(new Request('http://localhost/reprocess/diff', { signal }))
+  assert.equal(answer.status, 503)
+  assert.deepEqual(reports, [])
+  await web.close()
 })
 
 test('invalid requests are refused, and nothing starts', async (t) => {

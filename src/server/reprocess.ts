@@ -2,17 +2,16 @@ import type { App } from '../app/index.ts'
 import type { Engine } from '../engine/engine.ts'
 import { HenceError, retryError } from '../failure.ts'
 import type { ReprocessStatus } from '../reprocess/reprocessing.ts'
-import type { Answer } from './answer.ts'
-import { freshAnswer, jsonAnswer } from './answer.ts'
+import { type Answer, freshAnswer, jsonAnswer } from './answer.ts'
 import * as forms from './answer-form.ts'
 import { closingSoon } from './batch.ts'
 import { requestIdHeader, requestIdOf } from './idempotency-key.ts'
-import { closed, type JsonSchema, object, sha256, text } from './json-schema.ts'
+import { closed, type JsonSchema, sha256, text } from './json-schema.ts'
 import { integer } from './parameter.ts'
 import { type Arrival, type Body, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
 import { Spool } from './spool.ts'
-import { textStream } from './text-stream.ts'
+import { streamAnswer } from './text-stream.ts'
 
 /** The generations, and how they came to be. */
 export type Generations = Awaited<ReturnType<typeof generationsOf>>
@@ -48,7 +47,6 @@ export function reprocessRoutes(serving: Serving): readonly Route[] {
   const switched = (action: 'pause' | 'resume', summary: string) =>
     route(`POST /reprocess/${action}`, 'admin', `${action}-reprocess`, summary, {
       body: body({}),
-      json: object({}),
       problems: [404],
       handle: async () => freshAnswer(await reprocessing[action]()),
     })
@@ -59,7 +57,6 @@ export function reprocessRoutes(serving: Serving): readonly Route[] {
       'generations',
       'The live generation, the candidate, and all promotions',
       {
-        json: object({}),
         handle: async ({ request }) => jsonAnswer(request, await generationsOf(engine)),
       },
     ),
@@ -71,7 +68,6 @@ export function reprocessRoutes(serving: Serving): readonly Route[] {
       'Starts to derive everything again with code that is kept',
       {
         body: beginning,
-        json: object({}),
         problems: [404, 409, 422],
         async handle({ body }) {
           type Beginning = { readonly version: string; readonly share?: number; readonly again?: boolean }
@@ -101,7 +97,6 @@ export function reprocessRoutes(serving: Serving): readonly Route[] {
     route('POST /reprocess/promote', 'admin', 'promote', 'Makes the candidate live', {
       headers: [requestIdHeader],
       body: approval,
-      json: object({}),
       problems: [404, 409, 410, 422],
       async handle({ request, caller, body }) {
         const approved = body as { readonly diff: string; readonly note?: string }
@@ -113,10 +108,7 @@ export function reprocessRoutes(serving: Serving): readonly Route[] {
   ]
 }
 
-/**
- * `GET /reprocess/diff`: counts and samples; with `Accept: application/x-ndjson` every difference as a line,
- * and the hash of the diff in `Hence-Diff`.
- */
+/** `GET /reprocess/diff`: a summary; with `Accept: application/x-ndjson` every difference, one a line. */
 async function diff(
   { engine, closing, limits }: Serving,
   { request, access, query: { samples } }: Arrival<typeof diffQuery>,
@@ -132,27 +124,16 @@ async function diff(
       each: spool && ((line: string) => spool.add(line)),
     })
     if (spool === undefined) return freshAnswer(made)
-    return {
-      status: 200,
-      headers: {
-        'content-type': 'application/x-ndjson',
-        'cache-control': 'no-store',
-        'hence-diff': made.sha256,
-      },
-      body: textStream(() => access.guard(spool.texts()), {
-        stalledMs: limits.stalledMs,
-        onEnd: () => spool.drop(),
-      }),
-    }
+    const texts = () => access.guard(spool.texts())
+    const headers = { 'hence-diff': made.sha256 }
+    return streamAnswer(limits, 'application/x-ndjson', texts, () => spool.drop(), headers)
   } catch (error) {
     spool?.drop()
-    throw closing.aborted && !(error instanceof HenceError) ? closingSoon() : error
+    // A client that has gone reads no answer, and is no fault of the server.
+    throw signal.aborted && !(error instanceof HenceError) ? closingSoon() : error
   }
 }
 
-/**
- * @throws HenceError `reprocess-behind` (retry): deriving may take longer than a connection should be held
- */
 function checkCaughtUp(status: ReprocessStatus | undefined): void {
   if (status?.state !== 'deriving') return
   const { records, of } = status

@@ -1,15 +1,16 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { App } from '../app/index.ts'
 import { changeError } from '../failure.ts'
 import type { Access } from './access.ts'
 import type { Answer } from './answer.ts'
+import type { AskedRequest } from './asked.ts'
 import type { Caller, Permission } from './caller.ts'
-import type { JsonSchema } from './json-schema.ts'
+import { type JsonSchema, object } from './json-schema.ts'
 import type { Parameters, ValuesOf } from './parameter.ts'
 
 /** A request as a route receives it. */
 export interface Arrival<P extends Parameters = Parameters> {
-  readonly request: Request
+  readonly request: AskedRequest
   /** Anonymous where the route takes no permission. */
   readonly caller: Caller
   /** For routes that go on after a while: whether the caller may still. */
@@ -32,7 +33,7 @@ interface Form<P extends Parameters> {
   readonly parts?: Readonly<Record<string, JsonSchema>>
   readonly headers?: readonly Header[]
   readonly body?: Body
-  /** The schema of an answer 200 in JSON; by GET also 304. */
+  /** The schema of an answer 200 in JSON; by GET also 304. Default: an object, unless there are `answers`. */
   readonly json?: JsonSchema
   /** Other answers that are no problem, by status. */
   readonly answers?: Readonly<Record<number, AnswerForm>>
@@ -47,18 +48,12 @@ interface Form<P extends Parameters> {
   handle(arrival: Arrival<P>): Answer | Promise<Answer>
 }
 
-/**
- * One operation of the server, stated once: the router matches and checks requests by it, and OpenAPI
- * describes it by it.
- */
+/** One operation of the server, stated once: the router checks requests by it, and OpenAPI describes it. */
 export interface Route<P extends Parameters = Parameters> extends Form<P> {
   readonly method: 'GET' | 'POST'
   /** Below the path that the server is mounted at. `:name` stands for one part, a last `*` for one or more. */
   readonly path: string
-  /**
-   * `none`: everybody, even while the server closes; `known`: every caller, though their permissions decide
-   * how much they are shown.
-   */
+  /** `none`: everybody, even while the server closes; `known`: every caller, shown what they may see. */
   readonly permission: 'none' | 'known' | Permission
   readonly id: string
   readonly summary: string
@@ -72,7 +67,8 @@ export function route<P extends Parameters>(
   form: Form<P>,
 ): Route {
   const [method, path] = address.split(' ') as [Route['method'], string]
-  return { method, path, permission, id, summary, ...form } as unknown as Route
+  const json = form.answers ? undefined : object({})
+  return { method, path, permission, id, summary, json, ...form } as unknown as Route
 }
 
 export interface Header {
@@ -108,12 +104,6 @@ export interface Expansion {
   readonly query?: Readonly<Record<string, JsonSchema | undefined>>
   readonly body?: JsonSchema
   readonly answer?: JsonSchema
-}
-
-/** Node's own request and response, where the server runs on Node's HTTP. */
-export interface NodeRequest {
-  readonly incoming?: IncomingMessage
-  readonly outgoing?: ServerResponse
 }
 
 export class Router {
@@ -163,10 +153,7 @@ function isOpen(part: string | undefined): boolean {
 
 const none = new URLSearchParams()
 
-/**
- * The path below the mount path and the query of an address; undefined if the address is not below it.
- * @throws HenceError `url-invalid` (change)
- */
+/** The path below the mount path and the query of an address; undefined if the address is not below it. */
 export function addressOf(
   url: string,
   path: string,
@@ -180,15 +167,11 @@ export function addressOf(
   const end = Math.min(mark === -1 ? url.length : mark, hash === -1 ? url.length : hash)
   const query = mark === -1 ? '' : url.slice(mark + 1, hash > mark ? hash : undefined)
   try {
+    const segments = url.slice(start + 1, end).split('/')
+    if (!url.includes('%', start) && query === '') return { segments, query: none }
     // `URLSearchParams` would replace what is not UTF-8.
     decodeURIComponent(query)
-    return {
-      segments: url
-        .slice(start + 1, end)
-        .split('/')
-        .map(decodeURIComponent),
-      query: query === '' ? none : new URLSearchParams(query),
-    }
+    return { segments: segments.map(decodeURIComponent), query: new URLSearchParams(query) }
   } catch {
     throw changeError('url-invalid', 'The address is not percent-encoded UTF-8.')
   }

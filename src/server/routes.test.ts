@@ -78,6 +78,8 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
     { path: '/changes?table=notes', allowed: 'all known' },
     { path: '/changes?table=moods', allowed: ['reader', 'admin'] },
     { path: '/changes?table=notes&table=totals', allowed: ['reader', 'admin'] },
+    { path: '/changes?table=hence.effects', allowed: ['operator', 'admin'] },
+    { path: '/changes?table=hence.effects&table=totals', allowed: ['admin'] },
   ],
   'GET /changes/:table/*': [
     { path: '/changes/totals/all', allowed: ['reader', 'admin'] },
@@ -103,6 +105,8 @@ const cases: Readonly<Record<string, readonly Case[]>> = {
   ],
   'GET /status': [{ path: '/status', allowed: ['operator', 'admin'] }],
   'GET /series': [{ path: '/series?every=minute', allowed: ['operator', 'admin'] }],
+  // The engine of this test keeps its state in memory.
+  'GET /state': [{ path: '/state', allowed: ['admin'], answered: 404 }],
   'GET /me': [{ path: '/me', allowed: 'all known' }],
   'GET /console': [{ path: '/console', allowed: 'all', answered: 308 }],
   // Whether it was built or not, nobody needs a permission.

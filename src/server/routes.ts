@@ -1,13 +1,12 @@
-import type { Answer } from './answer.ts'
-import { jsonAnswer } from './answer.ts'
+import { type Answer, jsonAnswer } from './answer.ts'
 import * as forms from './answer-form.ts'
 import { auditRoutes } from './audit.ts'
 import { Batches } from './batch.ts'
-import { ChangeStreams } from './changes.ts'
+import { changeStreams } from './changes.ts'
 import { ConsoleFiles } from './console.ts'
 import { expandRequests } from './expand.ts'
 import { requestIdHeader } from './idempotency-key.ts'
-import { object, requestId, text } from './json-schema.ts'
+import { requestId, text } from './json-schema.ts'
 import { logRoutes } from './log.ts'
 import type { Metrics, OpenThings } from './metrics.ts'
 import { openApi } from './openapi.ts'
@@ -17,13 +16,14 @@ import { type Header, type Route, route } from './route.ts'
 import { seriesRoute } from './series.ts'
 import type { Serving } from './serving.ts'
 import { ageMax } from './standby.ts'
+import { stateRoute } from './state.ts'
 import { me, status } from './status.ts'
 import { requestNotFound, senderOf, senderQuery, story } from './story.ts'
 import { submit } from './submit.ts'
 import { tableRoutes } from './tables.ts'
 
 export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
-  const streams = new ChangeStreams(serving)
+  const streams = changeStreams(serving)
   const batches = new Batches(serving)
   const open = () => ({ streams: streams.open, batches: batches.open, bodyBytes: serving.bodies.held.held })
   const all: Route[] = [
@@ -58,12 +58,7 @@ function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): re
       answers: { 200: forms.accepted, 202: forms.durable },
       problems: [404, 409, 410, 422],
       expand: expandRequests,
-      async handle(arrival) {
-        const start = performance.now()
-        const answer = await submit(serving, arrival)
-        metrics.submitted(performance.now() - start)
-        return answer
-      },
+      handle: (arrival) => submit(serving, metrics, arrival),
     }),
     route('POST /requests', 'known', 'submit-batch', 'Sends many requests and streams their outcomes back', {
       body: {
@@ -71,7 +66,9 @@ function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): re
         schema: text,
         description: `Each line is an object { requestId, type, input } of at most ${serving.limits.bodyBytes} bytes.`,
       },
-      answers: { 200: forms.lines('One outcome a line, in the order of the requests.') },
+      answers: {
+        200: forms.textForm('application/x-ndjson', 'One outcome a line, in the order of the requests.'),
+      },
       problems: [429],
       handle: (arrival) => batches.start(arrival),
     }),
@@ -87,7 +84,6 @@ function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): re
     route('GET /requests/:id/receipt', 'known', 'receipt', 'Proof that a request is in the log', {
       query: senderQuery,
       parts: { id: requestId },
-      json: object({}),
       problems: [404, 422],
       async handle(arrival) {
         const id = arrival.parts[0]!
@@ -110,7 +106,6 @@ function serverRoutes(
   let document: { readonly version: string; readonly content: unknown } | undefined
   return [
     route('GET /openapi.json', 'known', 'openapi', 'This document', {
-      json: object({}),
       standby: true,
       handle({ request }) {
         const { version } = engine.stats()
@@ -121,7 +116,7 @@ function serverRoutes(
       },
     }),
     route('GET /metrics', 'operate', 'metrics', 'Counters in the text format of Prometheus', {
-      answers: { 200: forms.plain('The counters.') },
+      answers: { 200: forms.textForm('text/plain', 'The counters.') },
       standby: true,
       async handle() {
         // A standby has no candidate, and says how old its state is.
@@ -133,12 +128,11 @@ function serverRoutes(
       },
     }),
     route('GET /status', 'operate', 'status', 'Counters of the engine, as JSON', {
-      json: object({}),
       handle: async ({ request }) => jsonAnswer(request, await status(serving, metrics)),
     }),
     seriesRoute(serving, metrics),
+    stateRoute(serving),
     route('GET /me', 'known', 'me', 'Who the caller is, and what the app has', {
-      json: object({}),
       standby: true,
       handle: ({ request, caller }) => jsonAnswer(request, me(serving, caller)),
     }),
@@ -154,14 +148,14 @@ function serverRoutes(
       handle: (arrival) => consoleFiles.answer(arrival),
     }),
     route('GET /livez', 'none', 'livez', 'Whether the process answers at all', {
-      answers: { 200: forms.plain('It does.') },
+      answers: { 200: forms.textForm('text/plain', 'It does.') },
       standby: true,
       handle: () => plain(200, 'live\n'),
     }),
     route('GET /readyz', 'none', 'readyz', 'Whether the server takes requests', {
       answers: {
-        200: forms.plain('It does.'),
-        503: forms.plain('It is closing, or its engine has stopped.'),
+        200: forms.textForm('text/plain', 'It does.'),
+        503: forms.textForm('text/plain', 'It is closing, or its engine has stopped.'),
       },
       async handle() {
         if (closing.aborted) return plain(503, 'closing\n', undefined, '1')

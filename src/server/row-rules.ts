@@ -1,5 +1,6 @@
 import type { App, KeyPart, Query, QueryPart, ReadRule, Table } from '../app/index.ts'
 import { operatorTables } from '../constraint/tables.ts'
+import { effects } from '../effect/outbox.ts'
 import { changeError, HenceError, operatorError } from '../failure.ts'
 import type { StoryChange } from '../query/story.ts'
 import type { Reporter } from '../report.ts'
@@ -7,7 +8,6 @@ import { withinLimit } from '../sandbox/watchdog.ts'
 import type { TableShape } from '../state/table.ts'
 import { allows, type Caller } from './caller.ts'
 
-/** Whether a caller may see a row. */
 type Visible = (row: unknown, key: readonly KeyPart[]) => boolean
 
 type RangeRule = Exclude<ReadRule<unknown>, string | ((...args: never) => boolean)>
@@ -51,10 +51,7 @@ export class RowRules {
     throw operatorError('read-rule-too-long', message)
   }
 
-  /**
-   * For reads of single keys.
-   * @throws HenceError `unknown-table`, `not-allowed` (change)
-   */
+  /** For reads of single keys. */
   row(caller: Caller, name: string): Visible {
     const table = this.table(name)
     const rule = this.#ruleOf(caller, table)
@@ -64,11 +61,12 @@ export class RowRules {
     return this.#range(caller, table, rule)
   }
 
-  /**
-   * For watches: as `row`, for rules that name a range.
-   * @throws HenceError `unknown-table`, `not-allowed` (change)
-   */
+  /** For watches: as `row`, for rules that name a range. */
   watch(caller: Caller, name: string): Visible {
+    if (name === effects.name) {
+      if (allows(caller, 'operate')) return all
+      throw notAllowed('operate', 'effects')
+    }
     if (typeof this.#ruleOf(caller, this.table(name)) === 'function') throw singleKeysOnly(name)
     return this.row(caller, name)
   }
@@ -100,10 +98,7 @@ export class RowRules {
     )
   }
 
-  /**
-   * Returns the part of each change that the caller may see; undefined if there is none.
-   * @param as whether changes are reported as rows read one by one, or as a watch of their table
-   */
+  /** Returns the part of each change that the caller may see, as a row or in a watch; undefined: none. */
   changes(caller: Caller, as: 'row' | 'watch'): <C extends StoryChange>(change: C) => C | undefined {
     let { app } = this.#engine
     const byTable = new Map<string, Visible>()
@@ -130,7 +125,6 @@ export class RowRules {
     )
   }
 
-  /** @throws HenceError `not-allowed` (change) for a system table without the permission `operate` */
   #ruleOf(caller: Caller, { name, read }: ReturnType<RowRules['table']>): ReadRule<unknown> | undefined {
     if (operatorTables.has(name)) {
       if (allows(caller, 'operate')) return 'everybody'
@@ -192,10 +186,7 @@ function orNone(visible: () => Visible): Visible {
   }
 }
 
-/**
- * The index, or undefined for the key, in whose order the rows of a rule's reader are one range.
- * @throws HenceError `not-allowed` (change)
- */
+/** The index, or undefined for the key, in whose order the rows of a rule's reader are one range. */
 function indexFor(
   { name, indexes }: TableShape,
   rule: RangeRule,

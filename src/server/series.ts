@@ -24,65 +24,51 @@ export type SeriesView = { readonly everyMs: number; readonly at: readonly numbe
   Readonly<Record<'p50Ms' | 'p99Ms', readonly (number | null)[]>>
 
 /** One series in a ring of numbers, which takes no more memory however long the server runs. */
-class Series {
-  readonly #everyMs: number
-  readonly #rows: Float64Array
-  #count = 0
-  #before: Counters
+function seriesOf({ everyMs, kept }: (typeof steps)[keyof typeof steps], now: number, counters: Counters) {
+  const rows = new Float64Array(kept * columns)
+  let count = 0
+  let before = counters
   /** When the present step ends, in milliseconds since 1970. */
-  #end: number
+  let end = now + everyMs
 
-  constructor({ everyMs, kept }: (typeof steps)[keyof typeof steps], now: number, counters: Counters) {
-    this.#everyMs = everyMs
-    this.#rows = new Float64Array(kept * columns)
-    this.#before = counters
-    this.#end = now + everyMs
-  }
-
-  /** Ends the steps that are over: all that was counted so far belongs to the first of them. */
-  reach(now: number, counters: () => Counters): void {
-    const over = Math.floor((now - this.#end) / this.#everyMs) + 1
-    if (over <= 0) {
-      // A clock that was set back begins anew.
-      if (this.#end - now > this.#everyMs) this.#end = now + this.#everyMs
-      return
-    }
-    const counted = counters()
-    this.#add(counted)
-    // The others had no request; the oldest of them may be beyond what is kept.
-    const idle = Math.min(over - 1, this.#rows.length / columns)
-    this.#end += (over - 1 - idle) * this.#everyMs
-    for (let step = 0; step < idle; step++) this.#add(counted)
-  }
-
-  #add(now: Counters): void {
-    const { replies, submits } = this.#before
-    this.#before = now
+  const add = (now: Counters) => {
+    const { replies, submits } = before
+    before = now
     const counts = now.submits.counts.map((n, i) => n - submits.counts[i]!)
-    const row = [this.#end, ...outcomes.map((name) => now.replies[name] - replies[name])]
+    const row = [end, ...outcomes.map((name) => now.replies[name] - replies[name])]
     const durations = [0.5, 0.99].map((share) => quantile(now.submits.bounds, counts, share))
-    this.#rows.set([...row, ...durations], (this.#count++ * columns) % this.#rows.length)
-    this.#end += this.#everyMs
+    rows.set([...row, ...durations], (count++ * columns) % rows.length)
+    end += everyMs
   }
 
-  get view(): SeriesView {
-    const kept = this.#rows.length / columns
-    const first = Math.max(0, this.#count - kept)
-    const column = (n: number) =>
-      Array.from({ length: this.#count - first }, (_, i) => this.#rows[((first + i) % kept) * columns + n]!)
-    const [at, accepted, rejected, failed, replayed, p50Ms, p99Ms] = Array.from({ length: columns }, (_, n) =>
-      column(n),
-    ) as [number[], number[], number[], number[], number[], number[], number[]]
-    const known = (ms: readonly number[]) => ms.map((each) => (Number.isNaN(each) ? null : each))
-    return {
-      everyMs: this.#everyMs,
-      ...{ at, accepted, rejected, failed, replayed },
-      p50Ms: known(p50Ms),
-      p99Ms: known(p99Ms),
-    }
+  return {
+    /** Ends the steps that are over: all that was counted so far belongs to the first of them. */
+    reach(now: number, counters: () => Counters): void {
+      const over = Math.floor((now - end) / everyMs) + 1
+      if (over <= 0) {
+        // A clock that was set back begins anew.
+        if (end - now > everyMs) end = now + everyMs
+        return
+      }
+      const counted = counters()
+      add(counted)
+      // The others had no request; the oldest of them may be beyond what is kept.
+      const idle = Math.min(over - 1, kept)
+      end += (over - 1 - idle) * everyMs
+      for (let step = 0; step < idle; step++) add(counted)
+    },
+    get view(): SeriesView {
+      const first = Math.max(0, count - kept)
+      const column = (n: number) =>
+        Array.from({ length: count - first }, (_, i) => rows[((first + i) % kept) * columns + n]!)
+      const known = (n: number) => column(n).map((ms) => (Number.isNaN(ms) ? null : ms))
+      const counts = outcomes.map((name, i) => [name, column(1 + i)])
+      return { everyMs, at: column(0), ...Object.fromEntries(counts), p50Ms: known(5), p99Ms: known(6) }
+    },
   }
 }
 
+/** Its end, the outcomes and two durations. */
 const columns = 7
 
 /** @returns milliseconds; beyond the last bound, that bound; NaN without any */
@@ -104,8 +90,8 @@ export function seriesRoute({ engine, standby, clock, closing }: Serving, metric
   const repliesNow = () => (standby ? noReplies : engine.stats().replies)
   const counters = (): Counters => ({ replies: repliesNow(), submits: metrics.submits })
   const now = clock.now()
-  const second = new Series(steps.second, now, counters())
-  const minute = new Series(steps.minute, now, counters())
+  const second = seriesOf(steps.second, now, counters())
+  const minute = seriesOf(steps.minute, now, counters())
   const reach = () => {
     for (const each of [second, minute]) each.reach(clock.now(), counters)
   }

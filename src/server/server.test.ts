@@ -110,6 +110,14 @@ test('without keys it answers no HTTP/1.0, which proxies send; two Host fields a
   const twice = 'host: localhost\r\nHOST: evil.example\r\nconnection: close\r\n\r\n'
   assert.equal(await answer(`GET /tables/notes HTTP/1.1\r\n${twice}`), '400')
   assert.equal(await answer(`GET /livez HTTP/1.1\r\n${twice}`), '400')
+  const addressed = async (target: string, host = 'LOCALHOST:80') =>
+    answer(`GET ${target} HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`)
+  for (const target of ['/tables/../livez', '/%6Civez', 'http://localhost/livez'])
+    assert.equal(await addressed(target), '200', target)
+  for (const target of ['/livez\\', '//', 'http:', 'ftp://localhost/livez'])
+    assert.notEqual(await addressed(target), '200', target)
+  for (const host of ['user@localhost', 'localhost/livez?', 'local host', ''])
+    assert.equal(await addressed('/livez', host), '400', host)
 })
 
 test('Prefer is parsed: a weight of 0 and quoted text do not ask for an early answer', async (t) => {
@@ -527,6 +535,7 @@ test('the OpenAPI document has the schemas of the app', async (t) => {
     '/requests/{id}',
     '/requests/{id}/receipt',
     '/series',
+    '/state',
     '/status',
     '/tables/hence.victims',
     '/tables/hence.victims/{key0}/{key1}/{key2}',

@@ -1,8 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { getRequestListener, RequestError } from '@hono/node-server'
-import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
-import { Hono } from 'hono'
-import { cors as corsHeaders } from 'hono/cors'
 import type { App } from '../app/index.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Engine, Standby } from '../engine/engine.ts'
@@ -11,21 +7,23 @@ import { Alarms, type Report, type Reporter, reporterOf } from '../report.ts'
 import { Access, type IdentifiedCaller } from './access.ts'
 import { Activity } from './activity.ts'
 import { type Answer, drop, responseOf, writeAnswer } from './answer.ts'
+import { AskedOfNode, type AskedRequest } from './asked.ts'
 import { type Authenticate, authenticator, type CallerOf, isLoopback } from './authenticate.ts'
 import { closingSoon } from './batch.ts'
 import { BodyReader } from './body.ts'
 import { allows, type Caller } from './caller.ts'
-import { Keys } from './keys.ts'
+import { type Cors, corsOf } from './cors.ts'
+import { keysOf } from './keys.ts'
 import { type Limits, limitsOf } from './limits.ts'
 import { Listener, type Listening } from './listen.ts'
 import { Metrics } from './metrics.ts'
 import { readQuery } from './parameter.ts'
 import { problemAnswer, problemOf, unforeseen } from './problem.ts'
-import { type Arrival, addressOf, type NodeRequest, type Route, Router } from './route.ts'
+import { type Arrival, addressOf, type Route, Router } from './route.ts'
 import { routes } from './routes.ts'
 import { notAllowed, RowRules } from './row-rules.ts'
 import type { Serving } from './serving.ts'
-import { byStandby } from './standby.ts'
+import { byAge } from './standby.ts'
 import type { StartingServer } from './starting.ts'
 import { openTelemetry, type Tracing } from './telemetry.ts'
 import { heldAnswer } from './text-stream.ts'
@@ -43,7 +41,7 @@ export interface ServerOptions {
   /** The path that the server is mounted at, if the host leaves it in the address: `/hence`. Default: none. */
   readonly path?: string
   /** Origins whose pages may use the server. Default: none but its own. */
-  readonly cors?: { readonly origins: readonly string[]; readonly credentials?: boolean }
+  readonly cors?: Cors
   readonly limits?: Partial<Limits>
   /** Receives warnings and alarms for an operator, never a secret. Default: prints them to standard error. */
   readonly report?: Reporter
@@ -113,7 +111,7 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
     activity,
     closing: closing.signal,
   }
-  const keys = options.keys === undefined ? undefined : new Keys(options.keys, clock, report)
+  const keys = options.keys === undefined ? undefined : keysOf(options.keys, clock, report)
   const callers = new WeakMap<IncomingMessage, CallerOf>()
   const callerOf = (incoming: IncomingMessage) => callers.get(incoming)
   const identify = authenticator({
@@ -132,33 +130,48 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
   const router = new Router(table)
 
   /** Finds the route of a request, checks what the route states, and lets it answer. */
-  const answer = async (request: Request, bindings: NodeRequest): Promise<Answer> => {
+  const answer = (request: AskedRequest, incoming: IncomingMessage | undefined): Promise<Answer> | Answer => {
     const address = addressOf(request.url, path)
     const found = address && router.find(request.method, address.segments)
     if (found === undefined || !('route' in found)) return nowhere(found?.methods ?? [])
     const { route, parts } = found
-    const handleIt = () => handled(route, { request, parts, query: address!.query }, bindings)
-    const handle = () =>
-      counted(route, () => (standby ? byStandby(standby, route, request, handleIt) : handleIt()))
-    return tracing === undefined ? handle() : tracing.run(request, route.path, handle)
+    const arriving = { request, incoming, parts, query: address!.query }
+    if (tracing === undefined) return counted(route, arriving)
+    return tracing.run(request, route.path, () => counted(route, arriving))
+  }
+  const counted = async (route: Route, arriving: FoundRoute): Promise<Answer> => {
+    activity.begin()
+    metrics.arriving()
+    let answered: Answer
+    try {
+      const handle = () => handled(route, arriving)
+      answered = await byAge(engine, standby, route, arriving.request, handle)
+    } catch (error) {
+      answered = refusal(error)
+    }
+    activity.end()
+    metrics.count(route, answered.status)
+    return answered
   }
   const handled = async (
     route: Route,
-    { request, parts, query: given }: Pick<Arrival, 'request' | 'parts'> & { query: URLSearchParams },
-    { incoming }: NodeRequest,
+    { request, incoming, parts, query: given }: FoundRoute,
   ): Promise<Answer> => {
     const { permission, body } = route
     if (permission !== 'none' && closing.signal.aborted) throw closingSoon()
-    const access = await Access.of(
-      () => (permission === 'none' ? nobody : identify(request, incoming)),
+    const identifyIt = () => (permission === 'none' ? nobody : identify(request, incoming))
+    const known = identifyIt()
+    const access = new Access(
+      identifyIt,
       (caller) => checkPermission(caller, permission),
+      known instanceof Promise ? await known : known,
     )
     const { caller } = access
     const query = route.anyQuery ? {} : readQuery(route.query ?? {}, given)
     if (request.method === 'HEAD' && route.isLong) return headOf(route)
     const sender = { request, incoming, principal: caller.principal }
-    const json = body?.isChecked && (await serving.bodies.json(sender, body.schema))
-    await access.renew()
+    const json = body?.isChecked && (await serving.bodies.checked(sender, body.schema))
+    if (!access.isCurrent) await access.renew()
     const answered = await route.handle({ request, incoming, caller, access, parts, query, body: json })
     try {
       if (!access.isCurrent) await access.renew()
@@ -167,15 +180,6 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
       drop(answered)
       throw error
     }
-  }
-  const counted = async (route: Route, handle: () => Promise<Answer>): Promise<Answer> => {
-    activity.begin()
-    metrics.arriving()
-    const answered = await handle()
-      .catch(refusal)
-      .finally(() => activity.end())
-    metrics.count(route, answered.status)
-    return answered
   }
   const refusal = (error: unknown): Answer => {
     const known = error instanceof HenceError
@@ -188,35 +192,35 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
   // A standby whose process becomes active would say so twice.
   if (options.open && standby === undefined) report(saysOpen)
 
-  const respond = async (request: Request, { incoming, outgoing }: NodeRequest): Promise<Response> => {
-    const answered = await answer(request, { ...(incoming && { incoming }) }).catch(refusal)
-    const sent = request.method === 'HEAD' ? { ...answered, body: drop(answered) } : answered
-    // CORS headers are added to a response.
-    if (outgoing === undefined || options.cors) return responseOf(sent)
-    writeAnswer(outgoing, sent)
-    return RESPONSE_ALREADY_SENT
+  const cors = options.cors && corsOf(options.cors)
+  const respond = async (request: AskedRequest, incoming?: IncomingMessage): Promise<Answer> => {
+    let answered = cors?.preflight(request)
+    if (answered !== undefined) return answered
+    try {
+      answered = await answer(request, incoming)
+    } catch (error) {
+      answered = refusal(error)
+    }
+    if (request.method === 'HEAD') answered = { ...answered, body: drop(answered) }
+    return cors === undefined ? answered : cors.opened(request, answered)
   }
-  const handle = options.cors ? withCors(options.cors, respond) : respond
 
-  const node = getRequestListener((request, env) => handle(request, env as NodeRequest), {
-    // A library must not replace the `Request` and `Response` of its host.
-    overrideGlobalObjects: false,
-    errorHandler: (error) =>
-      responseOf(error instanceof RequestError ? problemAnswer(problemOf(badAddress())) : refusal(error)),
-  })
-  // Servers disagree on which of two Host fields counts, so a proxy before this one may have checked the
-  // other.
-  const serve = (request: IncomingMessage, response: ServerResponse) => {
-    const hosts = request.rawHeaders.filter((name, i) => i % 2 === 0 && /^host$/i.test(name))
-    if (hosts.length > 1) writeAnswer(response, problemAnswer(problemOf(badAddress())))
-    else void node(request, response)
+  const serve = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
+    try {
+      const request = new AskedOfNode(incoming, outgoing)
+      writeAnswer(outgoing, await respond(request, incoming))
+    } catch (error) {
+      if (outgoing.headersSent) outgoing.destroy()
+      else writeAnswer(outgoing, refusal(error))
+    }
   }
+  const serveIt = (incoming: IncomingMessage, outgoing: ServerResponse) => void serve(incoming, outgoing)
   const isOurs = (url: string) =>
     url.startsWith(`${path}/`) && router.knows(url.slice(path.length + 1).split(/[/?#]/, 1)[0]!)
   let listener: Listener | undefined
   let closed: Promise<void> | undefined
   return {
-    fetch: (request) => handle(request, {}),
+    fetch: async (request) => responseOf(await respond(request)),
     node(request, response, next, { caller } = {}) {
       if (next !== undefined && !isOurs(request.url ?? '')) return next()
       if (request.readableDidRead) {
@@ -224,11 +228,11 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
         return
       }
       if (caller !== undefined) callers.set(request, caller)
-      serve(request, response)
+      void serve(request, response)
     },
     async listen({ port = 0, host = '127.0.0.1', starting } = {}) {
       if (options.open) checkUnguarded(host)
-      listener = starting?.handOver(serve) ?? new Listener(serve, limits)
+      listener = starting?.handOver(serveIt) ?? new Listener(serveIt, limits)
       return listener.open(host, port)
     },
     close() {
@@ -260,41 +264,8 @@ function headOf({ answers = {} }: Route): Answer {
   }
 }
 
-type Respond = (request: Request, env: NodeRequest) => Promise<Response>
-
-function withCors({ origins, credentials }: NonNullable<ServerOptions['cors']>, respond: Respond): Respond {
-  const headers = corsHeaders({
-    origin: [...origins],
-    allowMethods: ['GET', 'POST'],
-    allowHeaders: [
-      'Authorization',
-      'Content-Type',
-      'Hence-Age-Max',
-      'Hence-In-Reply-To',
-      'Idempotency-Key',
-      'If-None-Match',
-      'Last-Event-ID',
-      'Prefer',
-      'Traceparent',
-      'Tracestate',
-    ],
-    exposeHeaders: [
-      'ETag',
-      'Hence-Age',
-      'Hence-Diff',
-      'Hence-Outcome',
-      'Hence-Token',
-      'Idempotent-Replayed',
-      'Location',
-      'Retry-After',
-    ],
-    maxAge: 600,
-    ...(credentials !== undefined && { credentials }),
-  })
-  const hono = new Hono<{ Bindings: NodeRequest }>().use(headers)
-  hono.all('*', ({ req, env }) => respond(req.raw, env))
-  return async (request, env) => hono.fetch(request, env)
-}
+/** A request whose route was found. */
+type FoundRoute = Pick<Arrival, 'request' | 'incoming' | 'parts'> & { readonly query: URLSearchParams }
 
 /** The answer to an address that no route serves, or none by this method. */
 function nowhere(methods: readonly string[]): Answer {
@@ -303,11 +274,9 @@ function nowhere(methods: readonly string[]): Answer {
     return problemAnswer(problemOf(changeError('route-not-found', nothing)))
   }
   const allow = methods.join(', ')
-  const error = changeError('method-not-allowed', `This address takes ${allow} only.`)
+  const error = changeError('method-not-allowed', `This address accepts only ${allow}.`)
   return problemAnswer(problemOf(error), { allow })
 }
-
-const badAddress = () => changeError('url-invalid', 'The address or the header Host is invalid.')
 
 const bodyIsGone = () =>
   operatorError(
@@ -315,7 +284,6 @@ const bodyIsGone = () =>
     'The host has read the body already, so Hence cannot read it as it was sent. Mount Hence before body parsers.',
   )
 
-/** @throws HenceError `keys-missing`, `option-invalid` (change) */
 function checkGuard({ keys, authenticate, open }: ServerOptions): void {
   const isGuarded = keys !== undefined || authenticate !== undefined
   if (isGuarded !== (open === true)) return
@@ -339,10 +307,7 @@ const saysOpen: Report = {
     'There are no keys, so everybody on this machine may do everything. Other machines and proxies are refused.',
 }
 
-/**
- * A server without authentication may be reached from this machine only.
- * @throws HenceError `listen-unsafe` (change)
- */
+/** A server without authentication may be reached from this machine only. */
 export function checkUnguarded(host: string): void {
   if (isLoopback(host)) return
   throw changeError(

@@ -1,9 +1,6 @@
 import { assert } from '../assert.ts'
 
-/**
- * Counts something bounded that callers hold, for all together and for each, so that no caller can use up all
- * of it.
- */
+/** Counts something bounded that callers hold, together and each, so that no caller can use up all of it. */
 export class Shares {
   readonly #max: number
   readonly #maxEach: number

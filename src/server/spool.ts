@@ -5,10 +5,7 @@ import { join } from 'node:path'
 /** Lines are buffered up to this many characters before they are written. */
 const bufferedMax = 256 * 1024
 
-/**
- * Lines that are produced faster than a client reads them: an unlinked file holds them, so memory stays
- * bounded and nothing is left behind if the process dies.
- */
+/** Lines made faster than a client reads them, in an unlinked file: memory stays bounded, nothing is left. */
 export class Spool {
   readonly #file: number
   #buffered = ''

@@ -1,3 +1,4 @@
+import { isView } from '../app/view.ts'
 import { operatorTables } from '../constraint/tables.ts'
 import { allows, type Caller } from './caller.ts'
 import type { Metrics } from './metrics.ts'
@@ -6,10 +7,9 @@ import type { Serving } from './serving.ts'
 /** The answer of `GET /me`. */
 export type Me = ReturnType<typeof me>
 
-/** Who the caller is, and the names of the app. */
 export function me({ engine }: Serving, { principal, permissions }: Caller) {
   const { app } = engine
-  const { version, applied } = engine.stats()
+  const { version, applied, pastSince: since, logTime: until } = engine.stats()
   const isOperator = allows({ principal, permissions }, 'operate')
   const tables = [...app.tables.values(), ...(isOperator ? operatorTables.values() : [])]
   return {
@@ -18,8 +18,14 @@ export function me({ engine }: Serving, { principal, permissions }: Caller) {
     app: app.name,
     version,
     partitions: applied.length,
+    /** The log times as of which rows can be read. */
+    past: allows({ principal, permissions }, 'read') && since !== undefined ? { since, until } : undefined,
     requests: [...app.requests.keys()],
-    tables: tables.map(({ name, parts, indexes }) => ({ name, key: ['string', ...parts], indexes })),
+    tables: tables.map((table) => {
+      const { name, parts, indexes } = table
+      const hasPast = !isView(table) && !operatorTables.has(name)
+      return { name, key: ['string', ...parts], indexes, hasPast }
+    }),
     effects: [...app.effects.keys()],
     constraints: [...app.constraints.values()].map(({ name, scope, mode, victims, review }) => {
       return { name, scope, mode, victims, review }

@@ -1,7 +1,6 @@
 import { changeError } from '../failure.ts'
 import type { Story, StoryCorrection } from '../query/story.ts'
-import type { Answer } from './answer.ts'
-import { jsonAnswer } from './answer.ts'
+import { type Answer, jsonAnswer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
 import { principal } from './json-schema.ts'
 import { text } from './parameter.ts'

@@ -1,35 +1,37 @@
 import type { Enqueued, Reply } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { shown } from '../failure.ts'
-import { parseStrict, textOf } from '../json.ts'
-import type { Answer } from './answer.ts'
-import { freshAnswer } from './answer.ts'
-import { checkMediaType } from './body.ts'
+import { type Answer, freshAnswer } from './answer.ts'
 import { allows, type Caller } from './caller.ts'
 import { idIn, requestIdOf } from './idempotency-key.ts'
+import type { Metrics } from './metrics.ts'
 import { problemAnswer, problemOfOutcome } from './problem.ts'
 import type { Arrival } from './route.ts'
 import { notAllowed } from './row-rules.ts'
 import type { Serving } from './serving.ts'
 
+const jsonForm = /^application\/([\w.+-]+\+)?json *(;|$)/i
+
 /** `POST /requests/{type}`: the body is the input, the header Idempotency-Key the id. */
-export async function submit(serving: Serving, arrival: Arrival): Promise<Answer> {
+export async function submit(serving: Serving, metrics: Metrics, arrival: Arrival): Promise<Answer> {
+  const start = performance.now()
   const { request, access, incoming } = arrival
   const type = arrival.parts[0]!
   checkMaySend(access.caller, type)
   const { headers } = request
   const requestId = requestIdOf(headers)
   const inReplyTo = idIn(headers, 'Hence-In-Reply-To')
-  checkMediaType(headers.get('content-type'), /^application\/([\w.+-]+\+)?json *(;|$)/i, 'application/json')
   const { principal } = access.caller
-  const input = parseStrict(textOf(await serving.bodies.whole({ request, incoming, principal })))
+  const input = await serving.bodies.json({ request, incoming, principal }, jsonForm)
   // The body may have taken longer than the key or session lasted.
   if (!access.isCurrent) checkMaySend(await access.renew(), type)
   const options = { requestId, principal, inReplyTo }
-  if (prefersAsync(headers.get('prefer'))) {
-    return accepted(serving, await serving.engine.enqueue(type as never, input as never, options))
-  }
-  return replyAnswer(await serving.engine.submit(type as never, input as never, options))
+  const { engine } = serving
+  const answer = prefersAsync(headers.get('prefer'))
+    ? accepted(serving, await engine.enqueue(type as never, input as never, options))
+    : replyAnswer(await engine.submit(type as never, input as never, options))
+  metrics.submitted(performance.now() - start)
+  return answer
 }
 
 /** Whether the header Prefer (RFC 7240) asks for `respond-async`. Some clients take it back by a weight of 0. */
@@ -42,10 +44,7 @@ function prefersAsync(header: string | null): boolean {
   return found !== undefined && !/;\s*q\s*=\s*0(\.0*)?\s*(;|$)/i.test(found)
 }
 
-/**
- * System requests, which decide about violations and effects, take the permission `operate`.
- * @throws HenceError `not-allowed` (change)
- */
+/** System requests, which decide about violations and effects, take the permission `operate`. */
 export function checkMaySend(caller: Caller, type: string): void {
   const permission = isSystemMessage(type) ? 'operate' : (`submit:${type}` as const)
   if (!allows(caller, permission)) throw notAllowed(shown(permission), `requests of type "${shown(type)}"`)

@@ -124,6 +124,43 @@ test('a number in a path is not rounded to that of another row', async (t) => {
   for (const number of [2 ** 53, 2 ** 60, 1e21, -1e300]) assert.equal(await status(String(number)), 404)
 })
 
+test('rows as they were: page by page, with the rules of the caller, and not too far back', async (t) => {
+  const served = await serveNotes(t, { partitions: 4 })
+  await fill(served, 23)
+  const then = await served.engine.scan('notes')
+  const last = await served.submit('admin', 'feel', 'f1', { owner: 'ada', mood: 'good' })
+  const at = last.headers.get('hence-token')!
+  const input = { owner: 'ada', number: 99, text: 'later' }
+  await served.submit('admin', 'write', 'later', input)
+  await served.submit('admin', 'feel', 'f2', { owner: 'ada', mood: 'bad' })
+  await served.engine.idle()
+  assert.deepEqual((await pages(served, 'reader', `/tables/notes?at=${at}&limit=5`)).flat(), then)
+  const own = then.filter(({ key }) => key[0] === 'ada')
+  assert.deepEqual((await pages(served, 'ada', `/tables/notes?at=${at}&limit=5`)).flat(), own)
+  const status = async (who: string, path: string) => (await served.call(who, path)).status
+  assert.equal(await status('ada', '/tables/moods/ada'), 404, 'the rule of this row throws now')
+  assert.equal(await status('ada', `/tables/moods/ada?at=${at}`), 200)
+  assert.equal(await status('bob', `/tables/notes/ada/0?at=${at}`), 404)
+  assert.equal(await status('ada', `/tables/notes/ada/99?at=${at}`), 404)
+  const code = async (path: string) => {
+    const response = await served.call('admin', path)
+    return [response.status, ((await response.json()) as { code: string }).code]
+  }
+  assert.deepEqual(await code('/tables/notes?at=0:99'), [410, 'position-unknown'])
+  assert.deepEqual(await code('/tables/hence.violations?at=1'), [400, 'query-invalid'])
+  const { past } = (await (await served.call('reader', '/me')).json()) as {
+    past: { since: number; until: number }
+  }
+  assert.ok(past.since > 0 && past.since <= past.until)
+  assert.equal(((await (await served.call('ada', '/me')).json()) as { past?: object }).past, undefined)
+
+  const long = 'x'.repeat(1_000_000)
+  for (let n = 0; n < 20; n++)
+    await served.submit('admin', 'feel', `long${n}`, { owner: 'ada', mood: long + n })
+  assert.deepEqual(await code(`/tables/moods/ada?at=${at}`), [422, 'past-too-far'])
+  assert.equal(await status('admin', `/tables/notes?at=${at}`), 200)
+})
+
 test('invalid queries are refused', async (t) => {
   const { call } = await serveNotes(t)
   for (const query of [

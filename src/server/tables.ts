@@ -6,21 +6,23 @@ import { changeError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
 import type { ChangePlace } from '../query/history.ts'
 import type { TableShape } from '../state/table.ts'
-import type { Answer } from './answer.ts'
-import { jsonAnswer, jsonTextAnswer } from './answer.ts'
+import { type Answer, jsonAnswer, jsonTextAnswer } from './answer.ts'
 import * as forms from './answer-form.ts'
 import { allows } from './caller.ts'
 import { type ChangeStreams, changesQuery } from './changes.ts'
 import { expandChanges, expandGet, expandHistory, expandScan } from './expand.ts'
 import { token } from './json-schema.ts'
-import { cursorInvalid, makeCursor, Page, type RowPosition, readCursor } from './page.ts'
-import { choice, cursorAfter, integer, keyParts, text, texts } from './parameter.ts'
+import { cursorInvalid, makeCursor, pageOf, type RowPosition, readCursor } from './page.ts'
+import { choice, cursorAfter, integer, keyParts, text, texts, type ValuesOf } from './parameter.ts'
 import { type Arrival, type Route, route } from './route.ts'
 import type { Serving } from './serving.ts'
 import { ageMax } from './standby.ts'
 
 const after = texts('Tokens of replies: the read waits until those requests are applied.', token)
-const rowQuery = { after }
+const at = text('Rows as they were: at the record of a token, or at a log time in milliseconds.', {
+  anyOf: [token, { type: 'string', pattern: '^\\d{1,16}$' }],
+})
+const rowQuery = { after, at }
 const historyQuery = {
   limit: integer(1, 1_000, 100, 'How many changes a page has at most.'),
   cursor: cursorAfter,
@@ -34,6 +36,7 @@ const pageQuery = {
   limit: integer(1, 1_000, 100, 'How many rows a page has at most.'),
   cursor: cursorAfter,
   after,
+  at,
 }
 
 export function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[] {
@@ -42,7 +45,7 @@ export function tableRoutes(serving: Serving, streams: ChangeStreams): readonly 
       query: pageQuery,
       headers: [ageMax],
       json: {},
-      problems: [404, 422],
+      problems: [404, 410, 422],
       expand: expandScan,
       standby: true,
       handle: (arrival) => page(serving, arrival),
@@ -51,14 +54,14 @@ export function tableRoutes(serving: Serving, streams: ChangeStreams): readonly 
       query: rowQuery,
       headers: [ageMax],
       json: {},
-      problems: [404, 422],
+      problems: [404, 410, 422],
       expand: expandGet,
       standby: true,
       handle: (arrival) => row(serving, arrival),
     }),
     route('GET /changes', 'known', 'changes', 'Changed rows as server-sent events', {
       query: changesQuery,
-      answers: { 200: forms.events('The stream.') },
+      answers: { 200: forms.textForm('text/event-stream', 'The stream.') },
       problems: [404, 410, 429],
       expand: expandChanges,
       isLong: true,
@@ -85,7 +88,7 @@ async function row(
   const { rules } = serving
   const visible = await rules.limited(`a row of table "${name}"`, () => rules.row(caller, name))
   const key = keyOf(rules.table(name), segments)
-  const value = await read(serving, query.after, (options) =>
+  const value = await read(serving, query, (options) =>
     serving.engine.get(name as never, key as never, options),
   )
   // A hidden row and a missing one look the same.
@@ -143,7 +146,6 @@ async function history(
   }
 }
 
-/** @throws HenceError `cursor-invalid` (change) */
 function placeIn(cursor: string): ChangePlace {
   const [offset, nth] = readCursor(cursor, {})
   if (Number.isSafeInteger(offset) && Number.isSafeInteger(nth) && (offset as number) >= 0)
@@ -151,12 +153,11 @@ function placeIn(cursor: string): ChangePlace {
   throw cursorInvalid()
 }
 
-/** The rows that the caller may see. */
 async function page(
   serving: Serving,
   { request, caller, parts, query }: Arrival<typeof pageQuery>,
 ): Promise<Answer> {
-  const { limit, cursor, after, index, prefix, from, to, reverse } = query
+  const { limit, cursor, index, prefix, from, to, reverse } = query
   const { rules } = serving
   const table = rules.table(parts[0]!)
   const asked = await rules.limited(`table "${table.name}"`, () =>
@@ -166,12 +167,12 @@ async function page(
   const position = cursor === undefined ? undefined : readCursor(cursor, asked)
   const positionText = (row: Row) => JSON.stringify(positionOf(table, asked, row))
   const seen = JSON.stringify(position)
-  const rows = new Page<Row>(limit, (row) => positionText(row) === seen)
+  const rows = pageOf<Row>(limit, (row) => positionText(row) === seen)
   const rest = position?.slice(asked.prefix?.length ?? 0)
   // A range includes its beginning but not its end, so forwards the row at the position comes again.
   const behind = rest && (asked.reverse ? { to: rest } : { from: rest })
   if (!(asked.reverse && rest?.length === 0)) {
-    await read(serving, after, (options) =>
+    await read(serving, query, (options) =>
       serving.engine.scan(table.name as never, { ...asked, ...behind } as never, {
         ...options,
         until: rows.ends,
@@ -181,7 +182,6 @@ async function page(
   return rows.answer(request, 'rows', (last) => makeCursor(positionOf(table, asked, last)))
 }
 
-/** The position of a row in the order of a query: the indexed values, then the key. */
 function positionOf(table: TableShape, { index }: Query, { key, value }: Row): RowPosition {
   if (index === undefined) return key
   const fields = table.indexes[index] ?? []
@@ -204,10 +204,7 @@ function keyOf(table: TableShape, segments: readonly string[]): readonly KeyPart
   })
 }
 
-/**
- * A number as strictly as in a JSON body, which rounds none to that of another row; or as Hence itself writes
- * it.
- */
+/** A number as strictly as in a JSON body, which rounds none to another row's; or as Hence writes it. */
 function numberIn(segment: string): number | undefined {
   if (!/^-?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(segment)) return undefined
   const number = Number(segment)
@@ -222,11 +219,11 @@ function numberIn(segment: string): number | undefined {
 /** Reads behind `after`, and waits for it no longer than a reader may wait. */
 async function read<T>(
   { limits }: Serving,
-  after: readonly string[],
+  { after, at }: ValuesOf<typeof rowQuery>,
   reading: (options: ReadOptions) => Promise<T>,
 ): Promise<T> {
-  if (after.length === 0) return reading({})
-  const reply = reading({ after }).then((value) => ({ value }))
+  if (after.length === 0) return reading({ at })
+  const reply = reading({ after, at }).then((value) => ({ value }))
   const found = await orAfter(reply, limits.afterMs)
   if (found !== undefined) return found.value
   throw afterTooLate(after, limits.afterMs)

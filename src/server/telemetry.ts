@@ -1,9 +1,9 @@
 import type { Context, Span, Tracer } from '@opentelemetry/api'
 import type { Answer } from './answer.ts'
+import type { AskedRequest } from './asked.ts'
 
-/** A span around the handling of one request. */
 export interface Tracing {
-  run(request: Request, route: string, handle: () => Promise<Answer>): Promise<Answer>
+  run(request: AskedRequest, route: string, handle: () => Promise<Answer>): Promise<Answer>
 }
 
 /**
@@ -19,7 +19,10 @@ export async function openTelemetry(): Promise<Tracing | undefined> {
   }
   const { context, propagation, trace, SpanKind, SpanStatusCode } = api
   const tracer: Tracer = trace.getTracer('hence')
-  const carrier = { get: (headers: Headers, name: string) => headers.get(name) ?? undefined, keys: () => [] }
+  const carrier = {
+    get: (headers: AskedRequest['headers'], name: string) => headers.get(name) ?? undefined,
+    keys: () => [],
+  }
   return {
     run(request, route, handle) {
       const parent: Context = propagation.extract(context.active(), request.headers, carrier)

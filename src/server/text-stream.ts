@@ -1,6 +1,7 @@
 import { retryError } from '../failure.ts'
 import type { Answer } from './answer.ts'
 import type { Serving } from './serving.ts'
+
 /**
  * A body that is made while it is read, part by part. Nothing is made before the first read, and a reader
  * that takes nothing for `stalledMs` is cut off, whether a client that does not read or a host that has
@@ -8,13 +9,13 @@ import type { Serving } from './serving.ts'
  *
  * @param onEnd called once, however the stream ends, even if it was never read; the parts must end soon after
  */
-export function textStream(
-  parts: () => AsyncIterator<string>,
+function textStream(
+  parts: () => AsyncIterator<string | Uint8Array>,
   { stalledMs, onEnd }: { readonly stalledMs: number; readonly onEnd: () => void },
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder()
   let isEnded = false
-  let texts: AsyncIterator<string> | undefined
+  let texts: AsyncIterator<string | Uint8Array> | undefined
   let isRead = false
   let stalling: NodeJS.Timeout
   const end = () => {
@@ -42,7 +43,7 @@ export function textStream(
           if (isEnded) return
           isRead = false
           if (!done) {
-            controller.enqueue(encoder.encode(value))
+            controller.enqueue(typeof value === 'string' ? encoder.encode(value) : value)
             stalling.refresh()
             return
           }
@@ -58,6 +59,21 @@ export function textStream(
     },
     { highWaterMark: 0 },
   )
+}
+
+/**
+ * An answer that is made while it is read; see `textStream`. No cache may keep it.
+ * @param type its media type
+ */
+export function streamAnswer(
+  { stalledMs }: Serving['limits'],
+  type: string,
+  parts: () => AsyncIterator<string | Uint8Array>,
+  onEnd: () => void,
+  headers: Answer['headers'] = {},
+): Answer {
+  const all = { 'content-type': type, 'cache-control': 'no-store', ...headers }
+  return { status: 200, headers: all, body: textStream(parts, { stalledMs, onEnd }) }
 }
 
 /** Shorter answers are not counted: each connection has one at most that its client has not read. */

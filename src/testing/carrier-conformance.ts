@@ -3,6 +3,8 @@ import { hash, randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { HenceError } from '../failure.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
+import { batchBytes } from '../log/file-log/batch.ts'
+import { recordBytesMax } from '../log/log.ts'
 
 /** Opens the carriers that the suite tests. */
 export interface CarrierConformance {
@@ -12,10 +14,7 @@ export interface CarrierConformance {
   newPlace(): Promise<string>
 }
 
-/**
- * Tests with `node:test` that a carrier keeps the contract of `Carrier`. Call it in a test file, once per
- * kind of carrier.
- */
+/** Tests with `node:test` that a carrier keeps the contract of `Carrier`, once per kind of carrier. */
 export function carrierConformance(name: string, made: CarrierConformance): void {
   const check = (what: string, run: (carrier: Carrier, another: () => Promise<Carrier>) => Promise<void>) =>
     test(`${name}: ${what}`, async () => {
@@ -129,7 +128,8 @@ export function carrierConformance(name: string, made: CarrierConformance): void
     assert.equal((await contents(reader, 0)).length, sent.length)
   })
 
-  check('the largest batch fits', async (carrier) => {
+  check('the largest batch fits, which has room for the largest record', async (carrier) => {
+    assert.ok(carrier.batchBytesMax >= batchBytes(1, recordBytesMax))
     const largest = chained(
       undefined,
       Buffer.alloc(Math.min(carrier.batchBytesMax, 17 * 1024 * 1024) - 32, 7),
@@ -140,6 +140,15 @@ export function carrierConformance(name: string, made: CarrierConformance): void
     const found = await contents(carrier, 0)
     assert.ok(found[0]!.bytes.equals(largest.bytes))
     assert.ok(found[1]!.bytes.equals(after.bytes))
+  })
+
+  check('a carrier that was closed opens again when it is used', async (carrier) => {
+    const first = chained(undefined, 'first')
+    await carrier.append(0, first, await carrier.end(0))
+    await carrier.close()
+    assert.deepEqual(await carrier.facts(), facts)
+    await carrier.append(0, chained(first, 'second'), await carrier.end(0))
+    assert.equal((await contents(carrier, 0)).length, 2)
   })
 
   check('the last bytes kept under a name stay', async (carrier, another) => {
@@ -162,7 +171,6 @@ export function carrierConformance(name: string, made: CarrierConformance): void
 
 const facts: CarrierFacts = { logId: '0123456789abcdef'.repeat(2), partitions: 2, segmentBytes: 1 << 20 }
 
-/** A batch that follows another one, or begins a partition. */
 function chained(last: CarrierBatch | undefined, content: string | Buffer): CarrierBatch {
   const before = last?.hash ?? Buffer.alloc(32)
   const bytes = Buffer.concat([before, Buffer.from(content)])

@@ -4,7 +4,6 @@ import { HenceError } from '../failure.ts'
 import type { Carrier } from '../log/carrier.ts'
 import type { Batch } from '../log/log.ts'
 import { HostileCarrier, SlowLine } from './hostile-carrier.ts'
-import { memoryCarrier } from './memory-carrier.ts'
 
 /** The log of one process over a carrier that others write to as well. */
 export interface DuelLog {
@@ -18,20 +17,21 @@ export interface DuelLog {
   close(): Promise<void>
 }
 
-export interface DuelOptions {
+interface DuelOptions {
   /** Numbers in [0, 1): the only source of randomness. */
   readonly random: () => number
   /** Opens the log of a process, which only follows until it claims. One that died may find its files. */
   open(process: number, carrier: Carrier, clock: Clock): Promise<DuelLog>
   /** A process has died; its files stay as they are. */
   died?(process: number): void
-  /** The carrier behind all lines. Default: one in memory. */
-  readonly carrier?: Carrier
-  readonly processes?: number
-  readonly partitions?: number
-  /** The number of appends of each process. */
-  readonly appends?: number
+  /** Opens the carrier behind the line of a process. */
+  connect(): Promise<Carrier>
+  readonly partitions: number
 }
+
+const processes = 3
+/** The number of appends of each process. */
+const appends = 12
 
 /** A rule of the log that a duel saw broken. */
 export class DuelBroken extends Error {}
@@ -56,19 +56,24 @@ export interface DuelFigures {
  * @throws DuelBroken
  */
 export async function duel(options: DuelOptions): Promise<DuelFigures> {
-  const { random, processes = 3, partitions = 2, appends = 12, carrier = memoryCarrier() } = options
+  const { random, partitions } = options
+  const carriers: Carrier[] = []
+  const connect = async () => {
+    const carrier = await options.connect()
+    carriers.push(carrier)
+    return carrier
+  }
+  const carrier = await connect()
   await carrier.facts({ logId: 'd'.repeat(32), partitions, segmentBytes: 64 * 1024 })
   const world: DuelField = {
-    ...{ options, carrier, partitions, random },
+    ...{ options, connect, partitions, random },
     line: new SlowLine(),
     figures: { acknowledged: 0, absent: 0, unsure: 0, claims: 0, overtaken: 0, deaths: 0 },
     acknowledged: new Map(),
     absent: new Set(),
     readings: [],
   }
-  await Promise.all(
-    Array.from({ length: processes }, (_, process) => new Process(world, process).live(appends)),
-  )
+  await Promise.all(Array.from({ length: processes }, (_, process) => new Process(world, process).live()))
   while (world.line.length > 0) await world.line.arrive(random)
   const reader = await options.open(processes, carrier, { now: () => 0 })
   await reader.catchUp()
@@ -76,13 +81,14 @@ export async function duel(options: DuelOptions): Promise<DuelFigures> {
     Array.from({ length: partitions }, (_, partition) => contents(reader, partition)),
   )
   await reader.close()
+  await Promise.all(carriers.map((each) => each.close()))
   check(world, truth)
   return world.figures
 }
 
 interface DuelField {
   readonly options: DuelOptions
-  readonly carrier: Carrier
+  readonly connect: () => Promise<Carrier>
   readonly partitions: number
   readonly random: () => number
   readonly line: SlowLine
@@ -93,7 +99,6 @@ interface DuelField {
   readonly readings: { readonly partition: number; readonly ids: readonly string[] }[]
 }
 
-/** One of the processes, from its first start through its deaths. */
 class Process {
   readonly #world: DuelField
   readonly #number: number
@@ -103,7 +108,6 @@ class Process {
   /** By partition, the appends of which this life does not know what became. */
   #unsure = new Map<string, number>()
   #sent = 0
-  /** How wrong the clock is. */
   #skew = 0
 
   constructor(world: DuelField, number: number) {
@@ -111,7 +115,7 @@ class Process {
     this.#number = number
   }
 
-  async live(appends: number): Promise<void> {
+  async live(): Promise<void> {
     const { random, figures } = this.#world
     while (this.#sent < appends) {
       this.#skew = (random() - 0.5) * 2e11
@@ -139,9 +143,9 @@ class Process {
   }
 
   async #start(): Promise<void> {
-    const { options, carrier, line, random } = this.#world
+    const { options, connect, line, random } = this.#world
     // Some lines are good for a while.
-    this.#carrier = new HostileCarrier(carrier, line, random, random() < 0.3 ? 0 : random() * 0.5)
+    this.#carrier = new HostileCarrier(await connect(), line, random, random() < 0.3 ? 0 : random() * 0.5)
     const clock = { now: () => 1_800_000_000_000 + this.#skew, alarm: () => () => {} }
     this.#log = await options.open(this.#number, this.#carrier, clock)
   }
@@ -228,7 +232,6 @@ class Process {
   }
 }
 
-/** The records of a partition, as texts. */
 async function contents(log: DuelLog, partition: number): Promise<string[]> {
   const ids: string[] = []
   let before = Number.NEGATIVE_INFINITY

@@ -20,7 +20,6 @@ export class HandClock implements Clock {
     return () => this.#alarms.delete(alarm)
   }
 
-  /** Calls back when so much time has passed. */
   after(ms: number, act: () => void): () => void {
     return this.alarm(this.#now + ms, act)
   }
@@ -30,7 +29,6 @@ export class HandClock implements Clock {
     return Math.min(...[...this.#alarms].map(({ time }) => time)) - this.#now
   }
 
-  /** Lets time pass. */
   pass(ms: number): void {
     this.#elapsed += ms
     this.jump(ms)

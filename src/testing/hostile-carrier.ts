@@ -14,7 +14,6 @@ export class SlowLine {
     this.#late.push(arrive)
   }
 
-  /** Lets one of them arrive. */
   async arrive(random: () => number): Promise<void> {
     const [one] = this.#late.splice(Math.floor(random() * this.#late.length), 1)
     await one?.().catch(() => {})

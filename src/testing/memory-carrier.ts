@@ -7,7 +7,6 @@ export class CarrierStore {
   readonly partitions: CarriedBatch[][] = []
   readonly kept = new Map<string, Buffer>()
 
-  /** Appends a batch to a partition, wherever its end is. */
   add(partition: number, bytes: Buffer): number {
     const batches = this.of(partition)
     batches.push({ position: batches.length, bytes: Buffer.from(bytes) })

@@ -23,7 +23,7 @@ import { Deriver } from '../derivation/step.ts'
 import type { Derivation, StepResult } from '../derivation/step-result.ts'
 import type { EffectResult } from '../effect/handlers.ts'
 import { type EffectState, effectState, Outbox } from '../effect/outbox.ts'
-import { identityOf, principalOf, requestIdOf } from '../identity.ts'
+import { identityOf, senderOf } from '../identity.ts'
 import type { LogRecord, RequestRecord } from '../log/record.ts'
 import { tablesFor } from '../processor/derived-state.ts'
 import { eventOf } from '../processor/event-order.ts'
@@ -112,10 +112,7 @@ export class Scenario<A extends App> {
     return this.#take(type, record, by.at ?? this.#time + 1000)
   }
 
-  /**
-   * Completes the oldest pending effect of a type, with its handler's result. The following `then…` calls
-   * check what the reactions did.
-   */
+  /** Completes the oldest pending effect of a type with a result. `then…` calls check what reactions did. */
   givenResult<N extends EffectName<A>>(
     type: N,
     ...result: null extends EffectResult<EffectNamed<A, N>> ? [] : [EffectResult<EffectNamed<A, N>>]
@@ -221,10 +218,7 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /**
-   * Returns a row, for values that a test cannot know beforehand, for example a UUID; undefined if there is
-   * none.
-   */
+  /** Returns a row, for values that a test cannot know, for example a UUID; undefined if there is none. */
   row<N extends TableName<A>>(table: N, key: TableKey<A, N>): Frozen<TableValue<A, N>> | undefined {
     this.#assertReactionsSeen()
     const state = this.#views.get(table)?.table ?? this.#tables.get(table)
@@ -266,7 +260,7 @@ export class Scenario<A extends App> {
     assert.ok(first, `no effect "${type}" is pending`)
     return this.#take(
       type,
-      { kind: 'result', effect: first[0], input: inputHash(first[1].input), tries: 1, ...end },
+      { kind: 'result', effect: first[0], input: inputHash(first[1].input), tries: 1, ms: 0, ...end },
       this.#time + 1000,
     )
   }
@@ -285,15 +279,20 @@ export class Scenario<A extends App> {
       this.#state.commit()
       return derived
     }
-    const step = derive(record)
+    let step = derive(record)
     // An engine does the rest in steps of their own, one for each record.
-    for (let rest = step; ; ) {
-      const next = step.outgoing.shift()
+    for (;;) {
+      const [next, ...outgoing] = step.outgoing
+      let rest: StepResult
       if (next !== undefined) rest = derive({ ...eventOf(next, 0, 0, this.#count), channelNumber: 0 })
       else if (derivation.timers.next(0) <= this.#time) rest = derive({ kind: 'tick' })
       else break
-      for (const each of ['derivations', 'outgoing', 'decisions'] as const)
-        step[each].push(...(rest[each] as never[]))
+      step = {
+        ...step,
+        derivations: [...step.derivations, ...rest.derivations],
+        outgoing: [...outgoing, ...rest.outgoing],
+        decisions: [...step.decisions, ...rest.decisions],
+      }
     }
     this.#last = { type, step }
     if (record.kind === 'request') this.#requests.set(`0:${this.#count}`, record)
@@ -308,8 +307,7 @@ export class Scenario<A extends App> {
   #decided(root: string, { decisions }: StepResult) {
     const { identity, type: name, version, input, output = input } = this.#requests.get(root)!
     const outcome = decisions.findLast(({ chain }) => chain.identity === identity)!.outcome!
-    const sender = { requestId: requestIdOf(identity), principal: principalOf(identity) }
-    return { name, message: { ...sender, version, input: JSON.parse(output), outcome } }
+    return { name, message: { ...senderOf(identity), version, input: JSON.parse(output), outcome } }
   }
 
   #derivations(): readonly Derivation[] {

@@ -114,7 +114,6 @@ async function failed(
   )
 }
 
-/** One receiver for each effect. */
 function receiversOf<A extends App>(app: App, given: Partial<Handlers<A>>) {
   const all: Record<string, never> = { ...(given as object) }
   for (const { name, output } of app.effects.values()) {

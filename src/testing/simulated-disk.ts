@@ -1,7 +1,6 @@
 import { basename, dirname } from 'node:path'
 import type { Disk, DiskFile, FileIdentity } from '../log/file-log/disk.ts'
 
-/** A fault that strikes an operation. */
 export type Fault =
   /** The operating system reports an error; a write may be partial, and the data of a failed sync may be lost. */
   | 'fail'
@@ -10,7 +9,6 @@ export type Fault =
   /** The process dies: this and every later operation of it fails. A write may be partial. */
   | 'crash'
 
-/** An operation that is about to run. */
 export interface Operation {
   readonly kind:
     | 'open'
@@ -28,7 +26,6 @@ export interface Operation {
   readonly path: string
   /** The name of the sync in the log's code. */
   readonly label: string | undefined
-  /** Counts the disk's operations, from 1. */
   readonly number: number
 }
 
@@ -46,7 +43,6 @@ export interface SimulatedDisk extends Disk {
    * @returns flips it back, unless it was written meanwhile; undefined if there are no bytes
    */
   flipBit(directory: string): (() => void) | undefined
-  /** The number of operations so far. */
   readonly operations: number
 }
 
@@ -73,10 +69,26 @@ class SimulatedFile {
   content: Buffer = Buffer.alloc(0)
   durable: Buffer = Buffer.alloc(0)
   changes: FileChange[] = []
+  /** Those of the changes that are durable, after others that are not. */
+  readonly synced = new Set<FileChange>()
 
   change(change: FileChange): void {
     this.content = changed(this.content, change)
     this.changes.push(change)
+  }
+
+  sync(synced: Iterable<FileChange>): void {
+    for (const change of synced) this.synced.add(change)
+    for (let first = this.changes[0]; first && this.synced.delete(first); first = this.changes[0]) {
+      this.durable = changed(this.durable, first)
+      this.changes.shift()
+    }
+  }
+
+  lose(random: () => number): void {
+    this.durable = keptOf(this, random)
+    this.changes = []
+    this.synced.clear()
   }
 }
 
@@ -98,7 +110,6 @@ class SimulatedDirectory {
   }
 }
 
-/** Creates an empty disk with a durable root directory. */
 export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
   const { random, fault, ignoredSyncs = new Set() } = options
   const root = new SimulatedDirectory()
@@ -146,7 +157,13 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
     return node
   }
 
-  function opened(file: SimulatedFile, path: string): DiskFile {
+  function opened(file: SimulatedFile, path: string, mode: Parameters<Disk['open']>[1]): DiskFile {
+    /** Of a file that was opened to append: what a sync makes durable, and no more than that. */
+    const appended: FileChange[] = []
+    const change = (each: FileChange) => {
+      file.change(each)
+      if (mode === 'append') appended.push(each)
+    }
     return {
       size: () => operate('size', path, () => file.content.length),
       identify: () => operate('identify', path, () => identityOf(file)),
@@ -155,22 +172,18 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
       write(bytes, position) {
         const copy = Buffer.from(bytes)
         const half = () => {
-          for (const piece of sectorsOf(copy, position)) if (random() < 0.5) file.change(piece)
+          for (const piece of sectorsOf(copy, position)) if (random() < 0.5) change(piece)
         }
-        return operate('write', path, () => file.change({ at: position, bytes: copy }), half)
+        return operate('write', path, () => change({ at: position, bytes: copy }), half)
       },
-      truncate: (size) => operate('truncate', path, () => file.change({ size })),
+      truncate: (size) => operate('truncate', path, () => change({ size })),
       sync(label) {
         const run = () => {
           if (ignoredSyncs.has(label)) return
-          file.durable = file.changes.reduce(changed, file.durable)
-          file.changes = []
+          file.sync(mode === 'append' ? appended.splice(0) : file.changes)
         }
         // After a failed fsync the system considers the pages clean: no later fsync writes them.
-        const half = () => {
-          file.durable = keptOf(file.durable, file.changes, random)
-          file.changes = []
-        }
+        const half = () => file.lose(random)
         return operate('sync', path, run, half, label)
       },
       async close() {},
@@ -188,12 +201,12 @@ export function simulatedDisk(options: SimulatedDiskOptions): SimulatedDisk {
     },
     open: (path, mode) =>
       operate(mode === 'create' ? 'create' : 'open', path, () => {
-        if (mode !== 'create') return opened(fileAt(path), path)
+        if (mode !== 'create') return opened(fileAt(path), path, mode)
         const parent = directoryAt(dirname(path))
         if (parent.entries.has(basename(path))) throw new Error(`${path} exists`)
         const file = new SimulatedFile()
         parent.change({ added: basename(path), node: file })
-        return opened(file, path)
+        return opened(file, path, mode)
       }),
     list: (path) =>
       operate('list', path, () => {
@@ -275,9 +288,8 @@ function filesBelow(directory: SimulatedDirectory): SimulatedFile[] {
 
 function forget(node: Node, random: () => number): void {
   if (node instanceof SimulatedFile) {
-    node.content = keptOf(node.durable, node.changes, random)
-    node.durable = node.content
-    node.changes = []
+    node.lose(random)
+    node.content = node.durable
     return
   }
   for (const change of node.changes) if (random() < 0.5) applyTo(node.durable, change)
@@ -301,12 +313,12 @@ function applyTo(entries: Map<string, Node>, change: DirectoryChange): void {
 }
 
 /** The content of a file after a random subset of its changes was lost. */
-function keptOf(durable: Buffer, changes: readonly FileChange[], random: () => number): Buffer {
+function keptOf({ durable, changes, synced }: SimulatedFile, random: () => number): Buffer {
   let kept = durable
   for (const change of changes) {
     const pieces = 'size' in change ? [change] : sectorsOf(change.bytes, change.at)
     // All or nothing must be likely too: it finds other faults than losing single sectors.
-    const chance = [0, 0.5, 0.5, 1][Math.floor(random() * 4)]!
+    const chance = synced.has(change) ? 1 : [0, 0.5, 0.5, 1][Math.floor(random() * 4)]!
     for (const piece of pieces) if (random() < chance) kept = changed(kept, piece)
   }
   return kept

@@ -13,7 +13,6 @@ interface MachineOptions {
   readonly random: () => number
   readonly partitions: number
   readonly segmentBytes: number
-  /** Returns the error that strikes an operation of the disk. */
   readonly fault: (operation: Operation) => Exclude<Fault, 'crash'> | undefined
   /** Called before each operation of a process that runs. */
   readonly operated?: (what: string) => void
@@ -45,7 +44,6 @@ export class SimulatedMachine {
     })
   }
 
-  /** Counts all operations of all processes. */
   get operations(): number {
     return this.#operations
   }
@@ -55,7 +53,6 @@ export class SimulatedMachine {
     return this.#operations >= this.#dieAt
   }
 
-  /** The process dies at the n-th operation from now on. */
   dieAfter(n: number): void {
     this.#dieAt = Math.min(this.#dieAt, this.#operations + n)
   }
@@ -80,17 +77,15 @@ export class SimulatedMachine {
     }
   }
 
-  /** Removes everything that is derived from the log. */
   forgetState(): void {
     this.#store = undefined
   }
 
-  /** Flips a random bit of the log; see `SimulatedDisk.flipBit`. */
+  /** See `SimulatedDisk.flipBit`. */
   flipBit(): (() => void) | undefined {
     return this.#disk.flipBit(`${directory}/log`)
   }
 
-  /** Starts a process, which replaces the one before. */
   start(): SimulatedProcess {
     const process = ++this.#process
     const isGone = () => process !== this.#process || this.isDead
@@ -162,7 +157,6 @@ export class SimulatedMachine {
 }
 
 export interface SimulatedProcess {
-  /** Whether it has died or was ended. */
   readonly isGone: boolean
   readonly disk: Disk
   /** Opens its storage, which must be that of one engine. */

@@ -3,7 +3,6 @@ import type { HandClock } from './hand-clock.ts'
 import type { Draw } from './random.ts'
 import type { SimulatedProcess } from './simulated-machine.ts'
 
-/** A server and the process that it runs in. */
 export interface RunningServer {
   readonly process: SimulatedProcess
   readonly server: Server
@@ -13,55 +12,46 @@ export interface RunningServer {
 const answerMsMax = 60_000
 
 /** The network between clients and a server. */
-export class SimulatedNetwork {
-  /** The share of messages that are lost, and of those that are doubled, and of those that are late. */
-  share = 0
-  readonly #draw: Draw
-  readonly #clock: HandClock
-  readonly #serving: () => RunningServer | undefined
+export type SimulatedNetwork = ReturnType<typeof simulatedNetwork>
 
-  /** @param serving returns the server, if one listens */
-  constructor(draw: Draw, clock: HandClock, serving: () => RunningServer | undefined) {
-    this.#draw = draw
-    this.#clock = clock
-    this.#serving = serving
+/** @param serving returns the server, if one listens */
+export function simulatedNetwork(draw: Draw, clock: HandClock, serving: () => RunningServer | undefined) {
+  const network = {
+    /** The share of messages that are lost, and of those that are doubled, and of those that are late. */
+    share: 0,
+    /** Like `fetch`. */
+    exchange(url: string, init: RequestInit): Promise<Response> {
+      const { promise: cut, reject } = Promise.withResolvers<never>()
+      clock.after(answerMsMax, () => reject(new Error('no answer')))
+      init.signal!.addEventListener('abort', () => reject(init.signal!.reason))
+      return Promise.race([carry(url, init), cut])
+    },
   }
+  const isDisturbed = () => draw.chance(network.share)
 
-  /** Like `fetch`. */
-  exchange(url: string, init: RequestInit): Promise<Response> {
-    const { promise: cut, reject } = Promise.withResolvers<never>()
-    this.#clock.after(answerMsMax, () => reject(new Error('no answer')))
-    init.signal!.addEventListener('abort', () => reject(init.signal!.reason))
-    return Promise.race([this.#carry(url, init), cut])
-  }
-
-  async #carry(url: string, init: RequestInit): Promise<Response> {
-    await this.#travel()
-    if (this.#isDisturbed()) {
-      this.#clock.after(this.#draw.below(2_000), () => void this.#arrive(url, init).catch(() => {}))
-    }
-    const answer = await this.#arrive(url, init)
-    await this.#travel()
+  async function carry(url: string, init: RequestInit): Promise<Response> {
+    await travel()
+    if (isDisturbed()) clock.after(draw.below(2_000), () => void arrive(url, init).catch(() => {}))
+    const answer = await arrive(url, init)
+    await travel()
     return answer
   }
 
   /** @throws if the message is lost */
-  async #travel(): Promise<void> {
-    const ms = this.#draw.below(this.#isDisturbed() ? 5_000 : 10)
-    await new Promise<void>((resolve) => this.#clock.after(ms, resolve))
-    if (this.#isDisturbed()) throw new Error('connection reset')
+  async function travel(): Promise<void> {
+    const ms = draw.below(isDisturbed() ? 5_000 : 10)
+    await new Promise<void>((resolve) => clock.after(ms, resolve))
+    if (isDisturbed()) throw new Error('connection reset')
   }
 
-  async #arrive(url: string, init: RequestInit): Promise<Response> {
-    const serving = this.#serving()
-    if (serving === undefined) throw new Error('connection refused')
-    const { process, server } = serving
+  async function arrive(url: string, init: RequestInit): Promise<Response> {
+    const running = serving()
+    if (running === undefined) throw new Error('connection refused')
+    const { process, server } = running
     const answer = await process.operate('request', () => server.fetch(new Request(url, init)))
     const text = await answer.text()
     return process.operate('answer', () => new Response(text, answer))
   }
 
-  #isDisturbed(): boolean {
-    return this.#draw.chance(this.share)
-  }
+  return network
 }

@@ -11,53 +11,45 @@ export interface SimulatedDelivery {
   readonly result: unknown
 }
 
+type Given = Readonly<Record<string, Handler | Delivery>>
+
 /** The receivers of effects. They outlive every process of the engine, and do an effect once under its id. */
-export class SimulatedReceivers {
-  readonly done = new Map<string, SimulatedDelivery>()
-  /** The share of calls that do not arrive, and of answers that are lost. */
-  share = 0
-  readonly #draw: Draw
-  readonly #given: Readonly<Record<string, Handler | Delivery>>
-  readonly #broken: (error: unknown) => void
-
-  constructor(
-    draw: Draw,
-    given: Readonly<Record<string, Handler | Delivery>>,
-    broken: (error: unknown) => void,
-  ) {
-    this.#draw = draw
-    this.#given = given
-    this.#broken = broken
+export function simulatedReceivers(draw: Draw, given: Given, broken: (error: unknown) => void) {
+  const receivers = {
+    done: new Map<string, SimulatedDelivery>(),
+    /** The share of calls that do not arrive, and of answers that are lost. */
+    share: 0,
+    handlersOf(process: SimulatedProcess): Readonly<Record<string, Delivery>> {
+      return Object.fromEntries(
+        Object.entries(given).map(([type, each]) => {
+          const { deliver, ...more }: Delivery = typeof each === 'function' ? { deliver: each } : each
+          const received = (call: Call) => receive(process, call, deliver)
+          return [type, { delayMs: 50, delayMsMax: 60_000, ...more, deliver: received }]
+        }),
+      )
+    },
   }
 
-  handlersOf(process: SimulatedProcess): Readonly<Record<string, Delivery>> {
-    return Object.fromEntries(
-      Object.entries(this.#given).map(([type, given]) => {
-        const { deliver, ...more }: Delivery = typeof given === 'function' ? { deliver: given } : given
-        const received = (call: Call) => this.#receive(process, call, deliver)
-        return [type, { delayMs: 50, delayMsMax: 60_000, ...more, deliver: received }]
-      }),
-    )
-  }
-
-  async #receive(process: SimulatedProcess, call: Call, deliver: Handler): Promise<unknown> {
-    if (this.#draw.chance(this.share)) throw new Error('the receiver did not answer')
+  async function receive(process: SimulatedProcess, call: Call, deliver: Handler): Promise<unknown> {
+    if (draw.chance(receivers.share)) throw new Error('the receiver did not answer')
     const { id, type, input } = call
     const done = await process.operate(`effect ${id}`, async () => {
-      const before = this.done.get(id)
+      const before = receivers.done.get(id)
       if (before !== undefined) {
         try {
           assert.deepEqual(input, before.input, `the effect ${id} was sent with two contents`)
         } catch (error) {
-          this.#broken(error)
+          broken(error)
         }
         return before
       }
       const made = { id, type, input, result: await deliver(call) }
-      this.done.set(id, made)
+      receivers.done.set(id, made)
       return made
     })
-    if (this.#draw.chance(this.share)) throw new Error('the answer of the receiver was lost')
+    if (draw.chance(receivers.share)) throw new Error('the answer of the receiver was lost')
     return process.operate(`answer of ${id}`, () => done.result)
   }
+
+  return receivers
 }

@@ -93,10 +93,7 @@ export function textOf({ turns, ...step }: Step): string {
   return `after ${turns} turns ${what}${of.length > 0 ? `: ${of.join(', ')}` : ''}`
 }
 
-/**
- * Removes steps from a plan as long as it still fails: halves first, then smaller parts (delta debugging,
- * Zeller and Hildebrandt 2002).
- */
+/** Removes steps from a plan while it still fails: delta debugging (Zeller and Hildebrandt 2002). */
 export async function shrunk(
   plan: readonly Step[],
   fails: (plan: readonly Step[]) => Promise<boolean>,

@@ -11,10 +11,10 @@ import { server } from '../server/server.ts'
 import { encodeKey } from '../state/keys.ts'
 import { HandClock } from './hand-clock.ts'
 import { Draw } from './random.ts'
-import { SimulatedClients, type SimulatedRequest } from './simulated-clients.ts'
+import { type SimulatedRequest, simulatedClients } from './simulated-clients.ts'
 import { SimulatedMachine, type SimulatedProcess } from './simulated-machine.ts'
-import { type RunningServer, SimulatedNetwork } from './simulated-network.ts'
-import { type SimulatedDelivery, SimulatedReceivers } from './simulated-receivers.ts'
+import { type RunningServer, simulatedNetwork } from './simulated-network.ts'
+import { type SimulatedDelivery, simulatedReceivers } from './simulated-receivers.ts'
 import { type Step, textOf } from './simulation-plan.ts'
 
 /** Everything that the invariant of a simulation sees. */
@@ -74,23 +74,20 @@ class World {
   readonly #machineClock = new HandClock()
   readonly #machine: SimulatedMachine
   readonly #hash = createHash('sha256')
-  readonly #clients: SimulatedClients
+  readonly #clients
   readonly #tables = new Map<string, Map<string, Row>>()
   readonly #broken: unknown[] = []
   #process: SimulatedProcess | undefined
   #engine: Engine<App> | undefined
-  /** Set while the server answers. */
   #serving: RunningServer | undefined
   #startAt = 0
   #losesPower = false
   #downMs = 0
-  readonly #network: SimulatedNetwork
-  readonly #receivers: SimulatedReceivers
+  readonly #network
+  readonly #receivers
   /** Operations of the disk that fail from now on. */
   #failing = { operations: 0, isFull: false }
-  /** Whether an operation of the disk has failed in this process. */
   #diskFailed = false
-  /** Set while a bit of the log is flipped. */
   #flipBack: (() => void) | undefined
   #processes = 0
 
@@ -109,15 +106,11 @@ class World {
       },
       operated: (what) => this.#note(what),
     })
-    this.#network = new SimulatedNetwork(this.#draw, this.#clock, () => this.#serving)
-    this.#receivers = new SimulatedReceivers(this.#draw, options.receivers, (error) =>
-      this.#broken.push(error),
-    )
-    this.#clients = new SimulatedClients(options.clients, this.#draw, this.#clock, {
-      network: this.#network,
-      note: (what) => this.#note(what),
-      broken: (error) => this.#broken.push(error),
-    })
+    const broken = (error: unknown) => this.#broken.push(error)
+    this.#network = simulatedNetwork(this.#draw, this.#clock, () => this.#serving)
+    this.#receivers = simulatedReceivers(this.#draw, options.receivers, broken)
+    const host = { network: this.#network, note: (what: string) => this.#note(what), broken }
+    this.#clients = simulatedClients(options.clients, this.#draw, this.#clock, host)
   }
 
   async live(plan: readonly Step[]): Promise<SimulationRun> {
@@ -140,7 +133,6 @@ class World {
     }
   }
 
-  /** Nothing of this world happens any more. */
   leave(): void {
     this.#machine.end({ losePower: false })
     this.#clients.closeAll()
@@ -220,15 +212,19 @@ class World {
     }
   }
 
-  /** Waits for turns until a promise is settled. */
   async #settling<T>(promise: Promise<T>): Promise<T> {
+    await this.#untilSettled(promise)
+    return promise
+  }
+
+  /** @param isOver ends the waiting: a call of a process that has died never settles */
+  async #untilSettled(promise: Promise<unknown>, isOver = () => false): Promise<void> {
     let isSettled = false
     const settled = () => {
       isSettled = true
     }
     promise.then(settled, settled)
-    await this.#until('a call returns', () => isSettled)
-    return promise
+    await this.#until('a call returns', () => isSettled || isOver())
   }
 
   #stopped(losePower: boolean, downMs: number): void {
@@ -245,7 +241,7 @@ class World {
     this.#note('start')
     this.#open(process).catch((error) => {
       if (process.isGone) return
-      if (!(error instanceof HenceError) || !this.#isStruck) this.#broken.push(error)
+      this.#expectStruck(error)
       this.#note(`does not start: ${error.code}`)
       this.#mend()
     })
@@ -254,6 +250,10 @@ class World {
   /** Whether a fault explains why the engine does not start, or has stopped. */
   get #isStruck(): boolean {
     return this.#diskFailed || this.#flipBack !== undefined
+  }
+
+  #expectStruck(error: unknown): void {
+    if (!(error instanceof HenceError) || !this.#isStruck) this.#broken.push(error)
   }
 
   /** An operator mends the log, and starts again. */
@@ -302,14 +302,12 @@ class World {
     })
     this.#check(false)
     this.#engine = engine
-    const authenticate = (request: Request) => ({
-      principal: request.headers.get('simulated-client')!,
-      permissions: ['submit'],
-    })
+    const authenticate = ({ headers }: Request) => {
+      return { principal: headers.get('simulated-client')!, permissions: ['submit'] }
+    }
     this.#serving = { process, server: server(engine, { authenticate, clock, report }) }
   }
 
-  /** The clock of the machine, as long as the process lives. */
   #clockOf(process: SimulatedProcess): Clock {
     const ring = (act: () => void) => () => {
       if (!process.isGone) act()
@@ -322,32 +320,18 @@ class World {
     }
   }
 
-  /** Stops the engine in order, flips a bit of its log, and starts it again. */
   async #flipBit(): Promise<void> {
     await this.#until('the engine runs', () => this.#engine !== undefined)
     const engine = this.#engine!
     const process = this.#process!
     this.#serving = undefined
-    await this.#settlingUnlessGone(process, engine.close())
+    const closed = engine.close().catch((error) => this.#expectStruck(error))
+    await this.#untilSettled(closed, () => process.isGone)
     if (process.isGone) return
     this.#stopped(false, 0)
     this.#flipBack?.()
     this.#flipBack = this.#machine.flipBit()
     await this.#until('the engine runs again', () => this.#engine !== undefined)
-  }
-
-  async #settlingUnlessGone(process: SimulatedProcess, promise: Promise<unknown>): Promise<void> {
-    let isSettled = false
-    promise.then(
-      () => {
-        isSettled = true
-      },
-      (error) => {
-        isSettled = true
-        if (!(error instanceof HenceError) || !this.#isStruck) this.#broken.push(error)
-      },
-    )
-    await this.#until('the engine closes', () => isSettled || process.isGone || this.#machine.isDead)
   }
 
   #check(isOver: boolean): void {
@@ -369,11 +353,10 @@ class World {
     }
   }
 
-  /** Nothing fails any more: checks everything at the end. */
   async #end(): Promise<void> {
     let engine = await this.#running()
     const pending = async () => (await engine.effects.list({ state: 'pending', limit: 1 })).length
-    const isDelivered = this.#delivers(engine)
+    const isDelivered = [...engine.app.effects.keys()].every((name) => name in this.#options.receivers)
     for (let turns = 0; ; turns++) {
       await this.#settling(engine.idle())
       if (!isDelivered || (await this.#settling(pending())) === 0) break
@@ -406,10 +389,6 @@ class World {
   async #running(): Promise<Engine<App>> {
     await this.#until('the engine runs', () => this.#engine !== undefined)
     return this.#engine!
-  }
-
-  #delivers(engine: Engine<App>): boolean {
-    return [...engine.app.effects.keys()].every((name) => name in this.#options.receivers)
   }
 
   #note(what: string): void {

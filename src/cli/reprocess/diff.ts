@@ -5,8 +5,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Option } from 'commander'
 import type { Diff } from '../../reprocess/reprocessing.ts'
-import type { ServiceOptions } from '../command.ts'
-import { command, type HenceCommand, wholeNumber } from '../command.ts'
+import { command, type HenceCommand, type ServiceOptions, wholeNumber } from '../command.ts'
 import { summaryLines } from '../terminal/diff-format.ts'
 import { note, print, printExact, visible } from '../terminal/output.ts'
 import { versionText } from './status-text.ts'
@@ -48,7 +47,6 @@ export function diffCommand() {
 
 export const samplesDefault = 5
 
-/** Adds the options for the output of a diff. */
 export function formatOptions(command: HenceCommand): HenceCommand {
   return command
     .addOption(
@@ -58,7 +56,6 @@ export function formatOptions(command: HenceCommand): HenceCommand {
     .option('--out <file>', 'write it to a file')
 }
 
-/** `--json` means `--format json`. */
 export function formatOf({ format, json }: Pick<DiffOptions, 'format' | 'json'>): DiffFormat {
   return format ?? (json ? 'json' : 'text')
 }
@@ -70,7 +67,6 @@ export function diffLines(diff: Diff): string[] {
   return [`${before} → ${after}`, ...summaryLines(diff)]
 }
 
-/** Writes lines to a file, or to standard output. */
 export async function writeText(lines: readonly string[], file: string | undefined): Promise<void> {
   if (file === undefined) for (const line of lines) await print(line)
   else await writeFile(file, lines.map((line) => `${visible(line, false)}\n`).join(''))

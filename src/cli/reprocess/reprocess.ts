@@ -3,8 +3,7 @@ import { changeError } from '../../failure.ts'
 import { failureOf } from '../../reprocess/catch-up.ts'
 import { noCandidate } from '../../reprocess/errors.ts'
 import type { Promotion, ReprocessStatus } from '../../reprocess/reprocessing.ts'
-import type { ServiceOptions } from '../command.ts'
-import { command, group, type HenceCommand } from '../command.ts'
+import { command, group, type HenceCommand, type ServiceOptions } from '../command.ts'
 import { confirmed } from '../terminal/confirm.ts'
 import { exitCode } from '../terminal/exit-code.ts'
 import { newRequestId, note, paint, printResult } from '../terminal/output.ts'
@@ -23,8 +22,8 @@ export function reprocessCommand() {
       promoteCommand(),
       rollbackCommand(),
       discardCommand(),
-      pauseCommand(),
-      resumeCommand(),
+      switchCommand('pause', 'stop deriving the candidate until `resume`'),
+      switchCommand('resume', 'continue to derive the candidate, after a pause or a failure'),
     ],
   )
 }
@@ -41,11 +40,6 @@ function statusCommand() {
     return generations.candidate?.state === 'failed' ? exitCode.operator : exitCode.ok
   })
 }
-
-const pauseCommand = () => switchCommand('pause', 'stop deriving the candidate until `resume`')
-
-const resumeCommand = () =>
-  switchCommand('resume', 'continue to derive the candidate, after a pause or a failure')
 
 function switchCommand(what: 'pause' | 'resume', description: string) {
   const made = command(what, description, [`hence reprocess ${what}`])
@@ -130,6 +124,8 @@ async function finish(reached: ReprocessStatus | undefined, { json, detach }: Ru
   if (reached === undefined) throw noCandidate()
   await printResult(json, reached, statusText(reached))
   if (reached.state === 'failed') throw failureOf(reached)
+  if (reached.state === 'following' && !json)
+    note('`hence reprocess diff` shows what it derives differently.')
   if (reached.state === 'following' || detach) return exitCode.ok
   note(
     reached.state === 'paused' ? 'It was paused.' : 'Stopped. The same command continues where it stopped.',
@@ -203,7 +199,6 @@ function approvalOptions(command: HenceCommand): HenceCommand {
     .option('--yes', 'approve without a question')
 }
 
-/** Asks for confirmation, promotes and prints the result. Returns the exit code. */
 async function approve(
   target: ReprocessTarget,
   diff: string,

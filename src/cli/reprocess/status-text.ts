@@ -1,4 +1,5 @@
 import { failedKey } from '../../failure.ts'
+import { counted } from '../../plain-text.ts'
 import type { ControlFact, ReprocessStatus } from '../../reprocess/reprocessing.ts'
 import type { Generations } from '../../server/reprocess.ts'
 import { paint } from '../terminal/output.ts'
@@ -6,7 +7,6 @@ import { progressText } from '../terminal/progress.ts'
 
 export const versionText = (version: string): string => `version ${version.slice(0, 12)}`
 
-/** The generations, and the last promotions and changes of code. */
 export function generationsText({ live, candidate, history }: Generations): string[] {
   return [
     `generation ${live.generation} ${paint.good('live')}, ${versionText(live.version)}`,
@@ -39,7 +39,6 @@ export function statusText(status: ReprocessStatus): string[] {
   return lines
 }
 
-/** How far a candidate is, for a line of progress. */
 export function progressOf(status: ReprocessStatus): string {
   const { records, of } = status
   return `${progressText({ step: 'derive', done: records, total: of, unit: 'records' })}${paceText(status)}`
@@ -50,7 +49,6 @@ function paceText({ perSecond, leftMs }: ReprocessStatus): string {
   return leftMs === undefined ? pace : `${pace}, ${durationText(leftMs)} left`
 }
 
-/** A duration, rounded up to seconds, minutes, or hours and minutes. */
 function durationText(ms: number): string {
   const seconds = Math.ceil(ms / 1000)
   if (seconds < 60) return `${seconds} s`
@@ -70,8 +68,8 @@ function factText(fact: ControlFact): string {
   const { principal, requestId, diff, note, corrections } = fact
   return (
     `${at} generation ${fact.generation} promoted by ${principal || 'somebody'}, ` +
-    `${versionText(fact.version)}, ${corrections} ` +
-    `corrections${note === undefined ? '' : `: ${JSON.stringify(note)}`} ` +
-    `${paint.faint(`request ${requestId}, diff ${diff.slice(0, 12)}`)}`
+    `${versionText(fact.version)}, ${counted(corrections, 'correction')}` +
+    `${note === undefined ? '' : `: ${JSON.stringify(note)}`} ` +
+    `${paint.faint(`(request ${requestId}, diff ${diff.slice(0, 12)})`)}`
   )
 }

@@ -15,7 +15,6 @@ import { progressOf } from './status-text.ts'
 /** A diff reads all derived state, and a promotion may wait for one. */
 const timeoutMs = 30 * 60_000
 
-/** The server that the commands act on. */
 export type ReprocessTarget = ReturnType<typeof targetOf>
 
 /**
@@ -44,7 +43,6 @@ function targetOf(reach: ExchangeOptions, data: string | undefined) {
     },
     pause: () => post<ReprocessStatus>('/reprocess/pause'),
     resume: () => post<ReprocessStatus>('/reprocess/resume'),
-    /** Returns the summary of a diff, with this many samples of each group. */
     diff: (samples: number) => ask(exchange, { path: `/reprocess/diff?samples=${samples}` }) as Promise<Diff>,
     /** Returns every difference as a line of JSON, in texts of any length, and the hash of the whole diff. */
     async differences() {

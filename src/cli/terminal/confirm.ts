@@ -1,10 +1,7 @@
 import { createInterface } from 'node:readline/promises'
 import { note, paintError, visible } from './output.ts'
 
-/**
- * Asks for consent to something that cannot be undone: by `--yes`, or by typing a word on a terminal. Without
- * a terminal the answer is no.
- */
+/** Asks for consent to what cannot be undone: `--yes`, or a word on a terminal. Without one: no. */
 export async function confirmed(word: string, yes: boolean | undefined): Promise<boolean> {
   if (yes) return true
   if (!process.stdin.isTTY) {

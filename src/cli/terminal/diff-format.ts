@@ -121,10 +121,7 @@ interface ShownChange {
   readonly after: string | undefined
 }
 
-/**
- * One change with the whole value where it was added or removed; where it changed, one for each field that
- * differs.
- */
+/** One change with the whole value where it was added or removed, else one for each field that differs. */
 function changesOf(difference: Difference): ShownChange[] {
   if (difference.kind === 'outcome') {
     return [{ before: outcomeText(difference.before), after: outcomeText(difference.after) }]

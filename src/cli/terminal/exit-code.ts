@@ -1,18 +1,13 @@
 import { HenceError } from '../../failure.ts'
 
-/**
- * The exit codes; stable, so that scripts can rely on them. A process that a second SIGINT or SIGTERM ends
- * has 130 or 143.
- */
+/** The exit codes, which scripts can rely on. A second SIGINT or SIGTERM ends the process with 130 or 143. */
 export const exitCode = {
   ok: 0,
   /** It failed, and would fail again. */
   failed: 1,
-  /** Wrong usage. */
   usage: 2,
   /** The outcome of the request is `rejected` or `failed`. */
   notAccepted: 3,
-  /** Not found. */
   nothingFound: 4,
   /** Not decided, not known, or stopped: the same command may be run again. */
   tryAgain: 5,

@@ -1,7 +1,6 @@
 import type { Outcome } from '../../app/index.ts'
 import { paint } from './output.ts'
 
-/** An outcome on one line, in colour. */
 export function outcomeText(outcome: Outcome | undefined): string {
   if (outcome === undefined) return 'not decided yet'
   const text =
@@ -13,7 +12,6 @@ export function outcomeText(outcome: Outcome | undefined): string {
   return text.trimEnd()
 }
 
-/** A value as JSON; nothing for none. */
 export function valueText(value: unknown): string {
   return value === undefined || value === null ? '' : JSON.stringify(value)
 }

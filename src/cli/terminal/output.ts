@@ -27,10 +27,7 @@ function painter(stream: NodeJS.WriteStream) {
 export const paint = painter(process.stdout)
 export const paintError = painter(process.stderr)
 
-/**
- * Makes a line safe for a terminal; only the colours of `paint` take effect.
- * @param coloured whether they stay
- */
+/** Makes a line safe for a terminal; only the colours of `paint` take effect, if they are to stay. */
 export function visible(line: string, coloured = true): string {
   return line
     .split(sealed)
@@ -48,10 +45,7 @@ export async function printLines(text: string): Promise<void> {
 
 export const indented = (value: unknown) => JSON.stringify(value, undefined, 2).split('\n')
 
-/**
- * Prints a result: its value as a line of JSON for programs, or else its lines for people, by default those
- * of the value.
- */
+/** Prints a result: its value as JSON for programs, or else its lines, by default those of the value. */
 export async function printResult(
   json: boolean | undefined,
   value: unknown,
@@ -82,10 +76,7 @@ export async function newRequestId(json: boolean | undefined): Promise<string> {
   return requestId
 }
 
-/**
- * Prints an error: the message of a HenceError, which is meant for users, or the stack of an unexpected
- * error. Further lines are indented, so that none looks like an error of its own.
- */
+/** Prints the message of a HenceError, or the stack of another, indented to look like no error of its own. */
 export function printError(error: unknown, json: boolean | undefined): void {
   if (json) {
     const { code, advice, message } =
@@ -100,6 +91,9 @@ export function printError(error: unknown, json: boolean | undefined): void {
   const [first = '', ...more] = text.split('\n')
   note(isKnown ? `${paintError.bad(error.code)}: ${first}` : paintError.bad(first))
   for (const line of more) note(isKnown ? `  ${line}` : paintError.bad(`  ${line}`))
+  if (isKnown && error.code === 'server-unreachable') {
+    note('  Does `hence start` run there? `--url` names another address.')
+  }
 }
 
 /** Returns a reporter that prints each report of an engine or server as a line on standard error. */

@@ -16,7 +16,6 @@ export class Progress {
     process.stderr.write(`\r\x1b[K${visible(text().slice(0, process.stderr.columns))}`)
   }
 
-  /** Removes the line. */
   end(): void {
     if (this.#isShown && this.#shownAt > 0) process.stderr.write('\r\x1b[K')
   }
