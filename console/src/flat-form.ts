@@ -11,6 +11,19 @@ export interface Schema {
   readonly [more: string]: unknown
 }
 
+/** Where an input begins that a schema describes: its required members, with nothing in them. */
+export function emptyOf(schema: Schema): unknown {
+  const { type, properties = {}, required = [] } = schema
+  const [one] = (schema['anyOf'] ?? schema['oneOf'] ?? []) as readonly Schema[]
+  if (one !== undefined) return emptyOf(one)
+  if ('const' in schema) return schema.const
+  if (schema.enum !== undefined) return schema.enum[0]
+  if (type === 'array') return [emptyOf((schema['items'] ?? {}) as Schema)]
+  if (type === 'object' || schema.properties !== undefined)
+    return Object.fromEntries(required.map((name) => [name, emptyOf(properties[name] ?? {})]))
+  return type === 'number' || type === 'integer' ? 0 : type === 'boolean' ? false : ''
+}
+
 export interface Field {
   readonly name: string
   readonly kind: 'string' | 'number' | 'integer' | 'boolean'

@@ -30,6 +30,10 @@ export function span(ms: number): string {
   return `${Math.round(size / 86_400_000)} d`
 }
 
+/** A measured duration: milliseconds, or seconds with a tenth. */
+export const exactSpan = (ms: number) =>
+  ms < 10_000 ? `${count(ms)} ms` : ms < 120_000 ? `${decimal(ms / 1_000)} s` : span(ms)
+
 /** The beginning and the end of an id, where ids differ. */
 export function shortId(id: string): string {
   return id.length <= 18 ? id : `${id.slice(0, 8)}…${id.slice(-4)}`

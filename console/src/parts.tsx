@@ -140,6 +140,12 @@ export function Facts({
   )
 }
 
+/** A message in which code stands between backticks. */
+export function Words({ of }: { of: string }) {
+  // biome-ignore lint/suspicious/noArrayIndexKey: a text has the same parts in the same order
+  return of.split('`').map((part, i) => (i % 2 === 1 ? <code key={i}>{part}</code> : part))
+}
+
 export function Empty({ children }: { children: ReactNode }) {
   return <p className="empty">{children}</p>
 }

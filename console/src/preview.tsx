@@ -17,6 +17,8 @@ export function Consequences({ type, input }: Consequential) {
     queryKey: ['preview', type, input],
     queryFn: () => post<Preview>(`previews/${pathOf(type)}`, { ...input, reason: 'preview' }),
     placeholderData: keepPreviousData,
+    // A busy server may have had no time for all of it.
+    refetchInterval: ({ state }) => state.data?.isWhole === false && againMs,
     retry: false,
   })
   if (error) return <Problem error={error} />
@@ -31,11 +33,12 @@ export function Consequences({ type, input }: Consequential) {
     ...new Map(steps.flatMap((step) => step.effects).map((effect) => [effect.id, effect])).values(),
   ]
   const failures = steps.flatMap(({ key, failure }) => (failure ? [{ key, ...failure }] : []))
-  const more = isWhole ? '' : ' at least'
+  const least = isWhole ? '' : 'At least '
   return (
     <section className="consequences" aria-label="What it would do" aria-live="polite">
       <p>
-        {plural(rows.length, 'row')} would change and {plural(effects.length, 'effect')} would be sent{more}.
+        {least}
+        {plural(rows.length, 'row')} would change and {plural(effects.length, 'effect')} would be sent.
       </p>
       {failures.map(({ key, code, message }) => (
         <p key={`${key} ${code}`} className="bad">
@@ -66,6 +69,7 @@ export function Consequences({ type, input }: Consequential) {
 }
 
 const shown = 50
+const againMs = 2_000
 
 function reasonOf(outcome: Exclude<NonNullable<Preview['outcome']>, { status: 'accepted' }>): string {
   return outcome.status === 'rejected' ? outcome.reason : `${outcome.code}, ${outcome.message}`

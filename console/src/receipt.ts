@@ -78,7 +78,7 @@ function headIn(given: unknown): Head {
     typeof signature === 'string' &&
     Array.isArray(partitions) &&
     partitions.every((each) => isCount(each?.size) && isHash(each?.root))
-  if (!isWhole) throw new Error('its head is no signed tree head')
+  if (!isWhole) throw new Error('its head is not a signed tree head')
   return { logId, time: time as number, partitions, signature }
 }
 
@@ -86,12 +86,12 @@ async function isSignedBy(pem: string, { logId, time, partitions, signature }: H
   const trees = partitions.map(({ size, root }) => ({ size, root }))
   const signed = JSON.stringify({ format: 'hence-head', version: 1, logId, time, partitions: trees })
   const der = /-----BEGIN PUBLIC KEY-----([\s\S]+?)-----END PUBLIC KEY-----/.exec(pem)?.[1]
-  if (der === undefined) throw new Error('the key is no public key as PEM')
+  if (der === undefined) throw new Error('the key is not a public key in PEM')
   let key: CryptoKey
   try {
     key = await crypto.subtle.importKey('spki', fromBase64(der), 'Ed25519', false, ['verify'])
   } catch {
-    throw new Error('the key is no Ed25519 key, or this browser does not know Ed25519')
+    throw new Error('the key is not an Ed25519 key, or this browser does not know Ed25519')
   }
   return crypto.subtle.verify('Ed25519', key, fromBase64(signature), new TextEncoder().encode(signed))
 }
@@ -133,7 +133,7 @@ function fromBase64(text: string): Uint8Array<ArrayBuffer> {
   try {
     return Uint8Array.from(atob(text.replace(/\s/g, '')), (char) => char.charCodeAt(0))
   } catch {
-    throw new Error('a part of it is no Base64')
+    throw new Error('a part of it is not Base64')
   }
 }
 

@@ -14,6 +14,9 @@ const text = (value: unknown) =>
 const parts = (value: unknown) => (Array.isArray(value) ? JSON.stringify(value) : text(value))
 const whole = (value: unknown) =>
   typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined
+/** A log time, or the token of a record. */
+const moment = (value: unknown) =>
+  whole(value) ?? (typeof value === 'string' && /^\d+:\d+$/.test(value) ? value : undefined)
 const oneOf =
   <const V extends string>(...values: readonly V[]) =>
   (value: unknown) =>
@@ -45,6 +48,7 @@ export const logRoute = createRoute({
     type: text,
     principal: text,
     outcome: oneOf('accepted', 'rejected', 'failed'),
+    key: text,
     where: text,
     record: text,
   }),
@@ -65,6 +69,7 @@ export const tablesRoute = createRoute({
     to: parts,
     reverse: oneOf('true'),
     row: parts,
+    at: moment,
   }),
 })
 export const violationsRoute = createRoute({

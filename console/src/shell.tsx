@@ -4,6 +4,7 @@ import { type FormEvent, lazy, type ReactNode, Suspense, useEffect, useRef, useS
 import { key, Refused } from './api.ts'
 import { bounded } from './format.ts'
 import { useMe, useOpenViolations, useStatus } from './live.ts'
+import { Words } from './parts.tsx'
 import { nextTheme, theme } from './theme.ts'
 
 const views = [
@@ -199,11 +200,13 @@ export function Problem({ error }: { error: Error }) {
   const words =
     error instanceof Refused
       ? error.problem.detail
-      : 'The server cannot be reached. It is tried again and again.'
+      : 'The server cannot be reached. The console keeps trying.'
   return (
     <div className="problem" role="alert">
       <strong>{code}</strong>
-      <p>{words}</p>
+      <p>
+        <Words of={words} />
+      </p>
     </div>
   )
 }

@@ -1,3 +1,4 @@
+import { useEffect, useRef, useState } from 'react'
 import { addressOf, consolePath, key, type Problem, Refused } from './api.ts'
 
 // One stream for all tabs of a browser: HTTP/1.1 has six connections to a server, and a seventh tab with a
@@ -24,7 +25,7 @@ const againMs = 1_000
  * changes may have been missed then.
  * @throws Refused if the server refuses to send them
  */
-export function watch(table: string, changed: () => void, signal: AbortSignal): Promise<void> {
+function watch(table: string, changed: () => void, signal: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   // Pages that came over http from another machine have no locks: each tab reads its own stream.
   const sharing = navigator.locks === undefined ? Promise.resolve(new Sharing(undefined)) : shared()
@@ -38,6 +39,46 @@ export function watch(table: string, changed: () => void, signal: AbortSignal): 
     })
   }, reject)
   return promise
+}
+
+/** Changes come in bursts: what shows them is read again once for each. */
+const burstMs = 500
+
+/**
+ * Calls back after changes of a table.
+ * @param ended called when the server refuses to send them
+ * @returns why it does
+ */
+export function useWatch(
+  table: string,
+  isOn: boolean,
+  changed: () => unknown,
+  ended?: () => void,
+): Error | undefined {
+  const [error, setError] = useState<Error>()
+  const latest = useRef({ changed, ended })
+  latest.current = { changed, ended }
+  useEffect(() => {
+    if (!isOn) return
+    const stop = new AbortController()
+    setError(undefined)
+    let isAsked = false
+    const soon = () => {
+      if (isAsked) return
+      isAsked = true
+      setTimeout(() => {
+        isAsked = false
+        if (!stop.signal.aborted) latest.current.changed()
+      }, burstMs)
+    }
+    watch(table, soon, stop.signal).catch((error: Error) => {
+      if (stop.signal.aborted) return
+      setError(error)
+      latest.current.ended?.()
+    })
+    return () => stop.abort()
+  }, [table, isOn])
+  return error
 }
 
 let ofTab: { readonly name: string; readonly sharing: Sharing } | undefined

@@ -148,7 +148,7 @@ function Receipts() {
             onChange={({ target }) => setKey(target.value)}
             rows={3}
             spellCheck={false}
-            placeholder="-----BEGIN PUBLIC KEY-----, from public-key.pem in the folder audit, or from whoever you trust"
+            placeholder="-----BEGIN PUBLIC KEY-----, from public-key.pem in the folder audit, or from somebody you trust"
           />
         </label>
       </div>
@@ -242,7 +242,7 @@ function Held({ token, receipt }: { token: string; receipt: string }) {
     queryFn: ({ signal }) => get<FullRecord>(`log/${token}`, {}, signal),
     retry: false,
   })
-  if (error) return <span className="quiet">cannot be asked, and need not be</span>
+  if (error) return <span className="quiet">cannot be reached; the proof does not need it</span>
   if (data === undefined) return null
   const { record } = JSON.parse(receipt) as { record: string }
   return data.bytes === record ? (

@@ -14,7 +14,7 @@ interface Progress {
   readonly error?: string
 }
 
-/** Redrives all effects of a type that were given up, one after the other, so many a second. */
+/** Redrives all dead effects of a type, one after the other, so many a second. */
 export function BulkRedrive({ type }: { type: string }) {
   const queries = useQueryClient()
   const [reason, setReason] = useState('')
@@ -59,7 +59,7 @@ export function BulkRedrive({ type }: { type: string }) {
   const isRunning = progress?.state === 'running'
   return (
     <details className="bulk">
-      <summary>Redrive all of {type} that were given up</summary>
+      <summary>Redrive all dead effects “{type}”</summary>
       <form className="decide" onSubmit={begin}>
         <label className="reason">
           Why all of them
@@ -114,6 +114,7 @@ export function BulkRedrive({ type }: { type: string }) {
 const nothing: Progress = { of: 0, done: 0, refused: {}, state: 'running' }
 
 function wordsOf({ of, done, refused, state, error }: Progress): string {
+  if (state === 'running' && of === 0) return 'Looking for all dead ones.'
   const parts = [`${count(done)} of ${plural(of, 'effect')} redriven`]
   for (const [why, n] of Object.entries(refused)) parts.push(`${count(n)} refused: ${why}`)
   if (state === 'stopped') parts.push('stopped')
@@ -121,7 +122,7 @@ function wordsOf({ of, done, refused, state, error }: Progress): string {
   return `${parts.join(', ')}.`
 }
 
-/** All that were given up so far; those that are given up again meanwhile are not among them. */
+/** All that are dead now; those that die again meanwhile are not among them. */
 async function allDead(type: string, signal: AbortSignal): Promise<EffectPage['effects']> {
   const effects: EffectPage['effects'][number][] = []
   let cursor: string | undefined

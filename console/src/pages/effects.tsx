@@ -3,11 +3,12 @@ import { getRouteApi, Link } from '@tanstack/react-router'
 import { type FormEvent, useState } from 'react'
 import { type Attempts, type EffectPage, type EffectState, get } from '../api.ts'
 import { useDecision } from '../decide.ts'
-import { brief, count, fullTime, minuteTime, shortId, span } from '../format.ts'
+import { brief, count, exactSpan, fullTime, minuteTime, shortId, span } from '../format.ts'
 import { useMe, useStatus } from '../live.ts'
 import { Commands, Copy, Empty, Facts, Json, RequestLink, State } from '../parts.tsx'
 import { Consequences } from '../preview.tsx'
 import { Page, Problem } from '../shell.tsx'
+import { useWatch } from '../watch.ts'
 import { BulkRedrive } from './bulk-redrive.tsx'
 
 const route = getRouteApi('/effects')
@@ -23,9 +24,9 @@ export function Effects() {
     queryFn: ({ pageParam, signal }) => get<EffectPage>('effects', { ...query, cursor: pageParam }, signal),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: ({ cursor }) => cursor,
-    refetchInterval: 3_000,
     placeholderData: keepPreviousData,
   })
+  const ended = useWatch('hence.effects', true, pages.refetch)
   const effects = pages.data?.pages.flatMap((page) => page.effects) ?? []
   return (
     <Page
@@ -48,7 +49,7 @@ export function Effects() {
               search={{ state: each, type }}
               className={each === state ? 'current' : ''}
             >
-              {each === 'dead' ? 'given up' : each}
+              {each}
             </Link>
           ))}
         </nav>
@@ -66,7 +67,7 @@ export function Effects() {
         </label>
       </div>
       {state === 'dead' && type !== undefined && <BulkRedrive key={type} type={type} />}
-      {pages.error && <Problem error={pages.error} />}
+      {(pages.error ?? ended) && <Problem error={(pages.error ?? ended)!} />}
       <div className={`split ${id === undefined ? '' : 'has-detail'}`}>
         <div>
           {pages.data && effects.length === 0 && <Empty>{emptyWords[state]}</Empty>}
@@ -84,9 +85,9 @@ export function Effects() {
 }
 
 const emptyWords = {
-  pending: 'No effect waits: everything that was asked for is done or given up.',
-  dead: 'No effect was given up.',
-  done: 'No effect is done, or they were forgotten after the window.',
+  pending: 'No effect is pending: all are done or dead.',
+  dead: 'No effect is dead.',
+  done: 'No effect is done, or the window of those that were has passed.',
 } as const
 
 function List({ effects, chosen }: { effects: readonly EffectState[]; chosen: string | undefined }) {
@@ -178,6 +179,7 @@ function EffectDetail({ effect }: { effect: Tried }) {
     at,
     endedAt,
     tries,
+    ms,
     error,
     redrives,
     attempts,
@@ -201,10 +203,11 @@ function EffectDetail({ effect }: { effect: Tried }) {
           ['Partition key', key],
           ['Asked for', fullTime(at)],
           endedAt !== undefined && [
-            state === 'done' ? 'Done' : 'Given up',
+            state === 'done' ? 'Done' : 'Dead since',
             `${fullTime(endedAt)}, after ${span(endedAt - at)}`,
           ],
           tries !== undefined && ['Tries', count(tries)],
+          ms !== undefined && ['Last try took', exactSpan(ms)],
           error !== undefined && [
             'Error',
             <span key="e" className="bad">
@@ -241,7 +244,7 @@ function EffectDetail({ effect }: { effect: Tried }) {
   )
 }
 
-/** Sends an effect again that was given up. */
+/** Sends a dead effect again. */
 function Redrive({ effect: { id, key, at }, now }: { effect: Tried; now: number }) {
   const [reason, setReason] = useState('')
   const [mayRepeat, setMayRepeat] = useState(false)

@@ -21,8 +21,8 @@ const beyond = 999_999_999_999_999
 
 export function Log() {
   const search = route.useSearch()
-  const { partition = 0, type, principal, outcome, where, record } = search
-  const isFiltered = [type, principal, outcome, where].some((filter) => filter !== undefined)
+  const { partition = 0, type, principal, outcome, key, where, record } = search
+  const isFiltered = [type, principal, outcome, key, where].some((filter) => filter !== undefined)
   return (
     <Page
       title="Log"
@@ -30,14 +30,14 @@ export function Log() {
         <Commands
           command={['log', 'cat', '--data', 'data', '--partition', String(partition), '--json']}
           path="log"
-          query={{ partition, from: search.from ?? 0, type, principal, outcome, where }}
+          query={{ partition, from: search.from ?? 0, type, principal, outcome, key, where }}
         />
       }
     >
       <Filters />
       <div className={`split ${record === undefined ? '' : 'has-detail'}`}>
         {isFiltered ? (
-          <Found key={JSON.stringify([partition, type, principal, outcome, where])} />
+          <Found key={JSON.stringify([partition, type, principal, outcome, key, where])} />
         ) : (
           <Tail key={partition} />
         )}
@@ -48,7 +48,7 @@ export function Log() {
 }
 
 function Filters() {
-  const { partition = 0, type = '', principal = '', outcome = '', where = '' } = route.useSearch()
+  const { partition = 0, type = '', principal = '', outcome = '', key = '', where = '' } = route.useSearch()
   const navigate = route.useNavigate()
   const me = useMe()
   const set = (change: object) =>
@@ -62,7 +62,12 @@ function Filters() {
     <form className="filters" onSubmit={(event) => event.preventDefault()}>
       <label>
         Partition
-        <select value={partition} onChange={({ target }) => set({ partition: Number(target.value) })}>
+        <select
+          value={partition}
+          disabled={key !== ''}
+          title={key === '' ? undefined : 'That of the key'}
+          onChange={({ target }) => set({ partition: Number(target.value) })}
+        >
           {Array.from({ length: me.data?.partitions ?? 1 }, (_, n) => n).map((n) => (
             <option key={n}>{n}</option>
           ))}
@@ -72,9 +77,11 @@ function Filters() {
         Type
         <select value={type} onChange={({ target }) => set({ type: target.value || undefined })}>
           <option value="">all</option>
-          {[...(me.data?.requests ?? []), 'result', 'control', 'tick', 'correction', 'ruling'].map((name) => (
-            <option key={name}>{name}</option>
-          ))}
+          {[...(me.data?.requests ?? []), 'result', 'control', 'tick', 'correction', 'ruling', 'filled'].map(
+            (name) => (
+              <option key={name}>{name}</option>
+            ),
+          )}
         </select>
       </label>
       <label>
@@ -92,6 +99,7 @@ function Filters() {
         placeholder="anybody"
         set={(principal) => set({ principal })}
       />
+      <TypedFilter label="Partition key" value={key} placeholder="any" set={(key) => set({ key })} />
       <TypedFilter
         label="Field"
         value={where}
@@ -386,13 +394,13 @@ function RecordRow({
 
 /** Records that match, found by reading on; it says how many were looked at. */
 function Found() {
-  const { partition = 0, type, principal, outcome, where, from = 0, record } = route.useSearch()
+  const { partition = 0, type, principal, outcome, key, where, from = 0, record } = route.useSearch()
   const query = useInfiniteQuery({
-    queryKey: ['found', partition, type, principal, outcome, where, from],
+    queryKey: ['found', partition, type, principal, outcome, key, where, from],
     queryFn: ({ pageParam, signal }) =>
       get<LogPage>(
         'log',
-        { partition, from: pageParam, type, principal, outcome, where, limit: pageSize },
+        { partition, from: pageParam, type, principal, outcome, key, where, limit: pageSize },
         signal,
       ),
     initialPageParam: from,

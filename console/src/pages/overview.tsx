@@ -12,7 +12,7 @@ import {
 } from '../api.ts'
 import { bounded, brief, count, decimal, exactTime, fullTime, minuteTime, span } from '../format.ts'
 import { quantile, useDeadEffects, useMe, useOpenViolations, useSeries, useStatus } from '../live.ts'
-import { Commands, Empty, Outcome, RecordLink, RequestLink, Vital } from '../parts.tsx'
+import { Commands, Empty, Outcome, RecordLink, RequestLink, Vital, Words } from '../parts.tsx'
 import type { PlotLine } from '../plot.tsx'
 import { Page, Problem } from '../shell.tsx'
 
@@ -51,6 +51,7 @@ function Vitals({ status }: { status: Status }) {
   const { replies, submits, now } = status
   const decided = replies.accepted + replies.rejected + replies.failed
   const share = (n: number) => (decided === 0 ? '–' : `${decimal((100 * n) / decided)} %`)
+  const since = (n: number) => `${count(n)} since the start`
   const { at = [], accepted = [], rejected = [], failed = [] } = series ?? {}
   const recent = [...at.keys()].slice(-5)
   const ofRecent = recent.reduce((sum, i) => sum + accepted[i]! + rejected[i]! + failed[i]!, 0)
@@ -63,16 +64,16 @@ function Vitals({ status }: { status: Status }) {
         more="last 5 seconds"
       />
       <Vital
-        name="Over HTTP"
+        name="p50 over HTTP"
         value={quantile(submits, 0.5) ?? '–'}
         more={`p99 ${quantile(submits, 0.99) ?? '–'}`}
       />
-      <Vital name="Accepted" value={share(replies.accepted)} more={count(replies.accepted)} />
-      <Vital name="Rejected" value={share(replies.rejected)} more={count(replies.rejected)} />
+      <Vital name="Accepted" value={share(replies.accepted)} more={since(replies.accepted)} />
+      <Vital name="Rejected" value={share(replies.rejected)} more={since(replies.rejected)} />
       <Vital
         name="Failed"
         value={share(replies.failed)}
-        more={count(replies.failed)}
+        more={since(replies.failed)}
         look={replies.failed > 0 ? 'bad' : undefined}
       />
       <Vital
@@ -117,7 +118,7 @@ function NeedsYou({ status: { now, alarms } }: { status: Status }) {
         {recent.map(({ code, message, at, count: times }) => (
           <li key={code}>
             <strong className="bad">{code}</strong> {span(now - at)} ago
-            {times > 1 && `, ${count(times)} times`}: {message}
+            {times > 1 && `, ${count(times)} times`}: <Words of={message} />
           </li>
         ))}
         {open.rows.length > 0 && (
@@ -132,8 +133,8 @@ function NeedsYou({ status: { now, alarms } }: { status: Status }) {
         {dead.effects.length > 0 && (
           <li>
             <Link to="/effects" search={{ state: 'dead' }}>
-              {bounded(dead.effects.length, dead.more)} {dead.effects.length === 1 ? 'effect' : 'effects'}{' '}
-              given up
+              {bounded(dead.effects.length, dead.more)} dead{' '}
+              {dead.effects.length === 1 ? 'effect' : 'effects'}
             </Link>
           </li>
         )}
@@ -180,9 +181,9 @@ function Throughput() {
         </div>
         <div>
           <h2>
-            Milliseconds <span className="quiet">of single requests over HTTP, at most</span>
+            Milliseconds <span className="quiet">a request over HTTP, rounded up</span>
           </h2>
-          {plot('Milliseconds that single requests over HTTP took', durations)}
+          {plot('Milliseconds that requests over HTTP took', durations)}
         </div>
       </div>
     </section>

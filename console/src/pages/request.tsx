@@ -3,7 +3,7 @@ import { getRouteApi, Link } from '@tanstack/react-router'
 import { type DragEvent, type FormEvent, useEffect, useState } from 'react'
 import { type FullRecord, get, type LogRecord, type Story } from '../api.ts'
 import { RowChange } from '../compared.tsx'
-import { brief, exactTime, fullTime, shortId, span } from '../format.ts'
+import { brief, exactSpan, exactTime, fullTime, shortId, span } from '../format.ts'
 import { Commands, Empty, Facts, Json, Outcome, RecordLink, RequestLink, State } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
 import { axisOf, type PictureRow, rowsOf, type Step } from '../story-layout.ts'
@@ -170,7 +170,7 @@ function Picture({ story, records, from }: PictureProps) {
         {outcome?.status === 'rejected' && <code>{outcome.reason}</code>}
         {outcome?.status === 'failed' && <code>{outcome.code}</code>}
         <span>
-          sent by <strong>{principal || 'nobody in particular'}</strong>, in the log at{' '}
+          sent by <strong>{principal || 'an unnamed sender'}</strong>, in the log at{' '}
           <RecordLink token={token} /> since <time dateTime={new Date(at).toISOString()}>{fullTime(at)}</time>
         </span>
         {from !== undefined && (
@@ -190,9 +190,7 @@ function Picture({ story, records, from }: PictureProps) {
 function Lanes(props: { rows: readonly PictureRow[]; chosen: Step | undefined; choose(step: number): void }) {
   const { rows, chosen, choose } = props
   if (rows.length === 0) return <Empty>Nothing has followed from it yet.</Empty>
-  const axis = axisOf(
-    rows.flatMap((row) => (row.kind === 'effect' ? [row.at, row.effect.endedAt ?? row.at] : [row.at])),
-  )
+  const axis = axisOf(rows.flatMap((row) => (row.kind === 'effect' ? timesOf(row) : [row.at])))
   const y = (row: number) => row + 0.5
   return (
     <figure className="lanes" aria-label="Steps in the order of log time">
@@ -229,17 +227,13 @@ function Lanes(props: { rows: readonly PictureRow[]; chosen: Step | undefined; c
               <StepLane
                 key={`s${row.number}`}
                 row={row}
+                waitedMs={row.cause === undefined ? 0 : row.at - timeOf(rows[row.cause]!, row)}
                 x={axis.x(row.at)}
                 isChosen={row.step === chosen}
                 choose={choose}
               />
             ) : (
-              <EffectLane
-                key={row.effect.id}
-                row={row}
-                from={axis.x(row.at)}
-                to={axis.x(row.effect.endedAt ?? row.at)}
-              />
+              <EffectLane key={row.effect.id} row={row} places={timesOf(row).map(axis.x)} />
             ),
           )}
         </ol>
@@ -252,14 +246,26 @@ function Lanes(props: { rows: readonly PictureRow[]; chosen: Step | undefined; c
 const timeOf = (cause: PictureRow, row: PictureRow) =>
   cause.kind === 'effect' && row.kind === 'step' ? (cause.effect.endedAt ?? cause.at) : cause.at
 
+type EffectRow = Extract<PictureRow, { kind: 'effect' }>
+
+/** When an effect was asked for, when its last try began, as far as that was measured, and when it ended. */
+function timesOf({
+  at,
+  effect: { endedAt = at, ms = 0 },
+}: EffectRow): [asked: number, tried: number, ended: number] {
+  return [at, Math.max(at, endedAt - ms), endedAt]
+}
+
 interface StepLaneProps {
   readonly row: Extract<PictureRow, { kind: 'step' }>
+  /** Log time between its cause and it. */
+  readonly waitedMs: number
   readonly x: number
   readonly isChosen: boolean
   choose(step: number): void
 }
 
-function StepLane({ row: { step, number, outside }, x, isChosen, choose }: StepLaneProps) {
+function StepLane({ row: { step, number, outside }, waitedMs, x, isChosen, choose }: StepLaneProps) {
   const { token, kind, type, changes, failure } = step
   const violation = violationOf(step)
   const isBad = failure !== undefined || (kind === 'result' && type.endsWith('/dead'))
@@ -274,6 +280,7 @@ function StepLane({ row: { step, number, outside }, x, isChosen, choose }: StepL
         <span className={`node k-${kind} ${isBad ? 'bad' : ''}`} style={{ left: `${x}%` }} />
       </div>
       <p className="said">
+        {waitedMs > 0 && <span className="quiet">{exactSpan(waitedMs)} later</span>}
         {failure && <strong className="bad">{failure.code} </strong>}
         {violation !== undefined && (
           <Link to="/violations" search={{ id: violation }} className="flag">
@@ -299,16 +306,9 @@ function StepLane({ row: { step, number, outside }, x, isChosen, choose }: StepL
   )
 }
 
-function EffectLane({
-  row,
-  from,
-  to,
-}: {
-  row: Extract<PictureRow, { kind: 'effect' }>
-  from: number
-  to: number
-}) {
-  const { id, type, state, tries, error } = row.effect
+function EffectLane({ row, places }: { row: EffectRow; places: readonly number[] }) {
+  const { id, type, state, tries, ms, error } = row.effect
+  const [from = 0, tried = 0, to = 0] = places
   return (
     <li className="lane effect">
       <Link to="/effects" search={{ id, state }} className="lane-name">
@@ -317,15 +317,14 @@ function EffectLane({
         <span className="type">{type}</span>
       </Link>
       <div className="track">
-        <span
-          className={`span e-${state}`}
-          style={{ left: `${from}%`, width: `${Math.max(0, to - from)}%` }}
-        />
+        <span className="span waits" style={{ left: `${from}%`, width: `${tried - from}%` }} />
+        <span className={`span e-${state}`} style={{ left: `${tried}%`, width: `${to - tried}%` }} />
         <span className={`node e-${state}`} style={{ left: `${to}%` }} />
       </div>
       <p className="said">
         <span>
           {tries === undefined ? 'not done yet' : tries === 1 ? '1 try' : `${tries} tries`}
+          {ms !== undefined && `${tries === 1 ? '' : ', the last'} of ${exactSpan(ms)}`}
           {error !== undefined && <span className="bad"> {error}</span>}
         </span>
       </p>

@@ -4,7 +4,7 @@ import { getRouteApi } from '@tanstack/react-router'
 import { type FormEvent, useEffect, useState } from 'react'
 import { get, pathOf, Refused, type Sent, send } from '../api.ts'
 import { newRequestId } from '../decide.ts'
-import { type Field, fieldsIn, type Schema, textOf, valuesIn } from '../flat-form.ts'
+import { emptyOf, type Field, fieldsIn, type Schema, textOf, valuesIn } from '../flat-form.ts'
 import { useMe } from '../live.ts'
 import { Commands, Copy, Empty, Facts, Json, Outcome, RecordLink, RequestLink } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
@@ -84,7 +84,7 @@ function Form({ type, id, schema, renew }: FormProps) {
   const fields = fieldsIn(schema)
   const [asJson, setAsJson] = useState(fields === undefined)
   const [values, setValues] = useState<Readonly<Record<string, string>>>({})
-  const [json, setJson] = useState('{}')
+  const [json, setJson] = useState(() => JSON.stringify(emptyOf(schema), null, 2))
   const [result, setResult] = useState<{ readonly id: string; readonly sent: Sent }>()
   const text = asJson || fields === undefined ? json : textOf(fields, values)
   const flaw = flawOf(text)
@@ -170,7 +170,7 @@ function Form({ type, id, schema, renew }: FormProps) {
           </>
         ) : shown === undefined ? (
           <p className="quiet">
-            However often it is sent under this id, it is decided once, and every time gets the same outcome.
+            However often you send it under this id, it is decided once, and you get the same outcome.
           </p>
         ) : (
           <Answer of={shown} id={id} principal={me.data?.principal} />

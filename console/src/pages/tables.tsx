@@ -1,22 +1,25 @@
-import { keepPreviousData, useInfiniteQuery, useQuery } from '@tanstack/react-query'
+import { keepPreviousData, useInfiniteQuery, useQueries, useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link } from '@tanstack/react-router'
 import { type FormEvent, useEffect, useState } from 'react'
 import {
+  type FullRecord,
   get,
   type HistoryPage,
+  type LogPage,
   type Me,
   pathOf,
+  type Query,
   Refused,
   type Row,
   type RowChange,
   type TablePage,
 } from '../api.ts'
 import { Compared } from '../compared.tsx'
-import { brief, fullTime, minuteTime } from '../format.ts'
+import { bounded, brief, fullTime, minuteTime } from '../format.ts'
 import { useMe } from '../live.ts'
 import { Commands, Copy, Empty, Json, RecordLink, RequestLink } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
-import { watch } from '../watch.ts'
+import { useWatch } from '../watch.ts'
 
 const route = getRouteApi('/tables')
 const columnsMax = 8
@@ -32,15 +35,17 @@ export function Tables() {
         <Empty>The app has no table.</Empty>
       </Page>
     )
+  const past = table.hasPast ? me.data?.past : undefined
   const query = {
     index: search.index,
     prefix: partsOf(search.prefix),
     from: partsOf(search.from),
     to: partsOf(search.to),
     reverse: search.reverse,
+    at: past && search.at,
   }
   const options = Object.entries(query).flatMap(([name, value]) =>
-    value === undefined ? [] : name === 'reverse' ? ['--reverse'] : [`--${name}`, value],
+    value === undefined ? [] : name === 'reverse' ? ['--reverse'] : [`--${name}`, `${value}`],
   )
   return (
     <Page
@@ -59,7 +64,7 @@ export function Tables() {
             key={name}
             from="/tables"
             to="/tables"
-            search={{ table: name }}
+            search={{ table: name, at: search.at }}
             className={name === table.name ? 'current' : ''}
           >
             {name}
@@ -67,9 +72,12 @@ export function Tables() {
         ))}
       </nav>
       <Range key={`${table.name} ${search.index}`} table={table} />
+      {past && <Past {...past} />}
       <div className={`split ${search.row === undefined ? '' : 'has-detail'}`}>
-        <Rows key={JSON.stringify([table.name, query])} table={table} query={query} />
-        {search.row !== undefined && <Detail table={table.name} row={search.row} />}
+        <Rows key={JSON.stringify([table.name, { ...query, at: undefined }])} table={table} query={query} />
+        {search.row !== undefined && (
+          <Detail table={table.name} row={search.row} at={query.at} hasPast={past !== undefined} />
+        )}
       </div>
     </Page>
   )
@@ -89,7 +97,7 @@ function partsOf(typed: string | undefined): string | undefined {
 type Table = Me['tables'][number]
 
 function Range({ table }: { table: Table }) {
-  const { index = '', prefix, from, to, reverse } = route.useSearch()
+  const { index = '', prefix, from, to, reverse, at } = route.useSearch()
   const navigate = route.useNavigate()
   const set = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault()
@@ -102,6 +110,7 @@ function Range({ table }: { table: Table }) {
         prefix: text('prefix'),
         from: text('from'),
         to: text('to'),
+        at,
         ...(form.get('reverse') === 'on' && { reverse: 'true' }),
       },
     })
@@ -109,7 +118,7 @@ function Range({ table }: { table: Table }) {
   return (
     <form className="filters" onSubmit={set}>
       <label>
-        Order
+        Sorted
         <select name="index" defaultValue={index} onChange={({ target }) => target.form?.requestSubmit()}>
           <option value="">by key</option>
           {Object.keys(table.indexes).map((name) => (
@@ -145,9 +154,101 @@ function Range({ table }: { table: Table }) {
   )
 }
 
-function Rows({ table, query }: { table: Table; query: Record<string, string | undefined> }) {
+/** The keys move by so many parts of the whole. */
+const stepsMax = 1_000
+/** While the slider moves, rows are read after so many milliseconds without a step. */
+const restMs = 120
+
+/** A slider over the log times as of which the table can be read. */
+function Past({ since, until }: { since: number; until: number }) {
+  const { at } = route.useSearch()
+  const navigate = route.useNavigate()
+  const me = useMe()
+  const [moved, setMoved] = useState<number>()
+  const token = typeof at === 'string' ? at : undefined
+  const record = useQuery({
+    queryKey: ['record', token],
+    queryFn: ({ signal }) => get<FullRecord>(`log/${token}`, {}, signal),
+    enabled: token !== undefined,
+    staleTime: Number.POSITIVE_INFINITY,
+    retry: false,
+  })
+  const go = (at: number | undefined) =>
+    void navigate({ search: (before) => ({ ...before, at }), replace: true, resetScroll: false })
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the slider rests
+  useEffect(() => {
+    if (moved === undefined) return
+    const timer = setTimeout(() => go(moved), restMs)
+    return () => clearTimeout(timer)
+  }, [moved])
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the address has changed
+  useEffect(() => setMoved(undefined), [at])
+  const open = () => void me.refetch().then(({ data }) => go(data?.past?.until ?? until))
+  if (at === undefined) {
+    return (
+      <button type="button" className="tool as-it-was" onClick={open}>
+        As it was…
+      </button>
+    )
+  }
+  const time = moved ?? (typeof at === 'number' ? at : (record.data?.at ?? until))
+  const text = `${fullTime(time)}.${String(time % 1000).padStart(3, '0')}`
+  return (
+    <div className="past">
+      <label>
+        As it was
+        <input
+          type="range"
+          min={since}
+          max={Math.max(since, until, time)}
+          step={Math.max(1, Math.floor((until - since) / stepsMax))}
+          value={time}
+          aria-valuetext={text}
+          onChange={({ target }) => setMoved(Number(target.value))}
+        />
+      </label>
+      <output>
+        <time dateTime={new Date(time).toISOString()}>{text}</time>
+        {moved === undefined &&
+          (token === undefined ? (
+            <Positions time={time} partitions={me.data?.partitions ?? 0} />
+          ) : (
+            <RecordLink token={token} />
+          ))}
+      </output>
+      <button type="button" className="tool" onClick={() => go(undefined)}>
+        Now
+      </button>
+    </div>
+  )
+}
+
+/** Beyond this many partitions they are not shown. */
+const partitionsMax = 8
+
+/** The last record of each partition at a log time. */
+function Positions({ time, partitions }: { time: number; partitions: number }) {
+  const found = useQueries({
+    queries: Array.from({ length: partitions > partitionsMax ? 0 : partitions }, (_, partition) => ({
+      queryKey: ['position', partition, time],
+      queryFn: ({ signal }: { signal: AbortSignal }) =>
+        get<LogPage>('log', { partition, since: time + 1, limit: 1 }, signal),
+      staleTime: Number.POSITIVE_INFINITY,
+      retry: false,
+    })),
+  })
+  return found.map(
+    ({ data }) =>
+      data !== undefined &&
+      data.from > 0 && <RecordLink key={data.partition} token={`${data.partition}:${data.from - 1}`} />,
+  )
+}
+
+function Rows({ table, query }: { table: Table; query: Query }) {
   const { row: chosen } = route.useSearch()
-  const [isWatching, setIsWatching] = useState(false)
+  const { at } = query
+  const [wantsWatch, setWantsWatch] = useState(false)
+  const isWatching = wantsWatch && at === undefined
   const pages = useInfiniteQuery({
     queryKey: ['table', table.name, query],
     queryFn: ({ pageParam, signal }) =>
@@ -156,43 +257,23 @@ function Rows({ table, query }: { table: Table; query: Record<string, string | u
     getNextPageParam: ({ cursor }) => cursor,
     placeholderData: keepPreviousData,
   })
-  const { refetch } = pages
-  const [ended, setEnded] = useState<Error>()
-  useEffect(() => {
-    if (!isWatching) return
-    const stop = new AbortController()
-    setEnded(undefined)
-    // Changes come in bursts: the pages are read again once for each.
-    let isAsked = false
-    const changed = () => {
-      if (isAsked) return
-      isAsked = true
-      setTimeout(() => {
-        isAsked = false
-        if (!stop.signal.aborted) void refetch()
-      }, 500)
-    }
-    watch(table.name, changed, stop.signal).catch((error: Error) => {
-      if (stop.signal.aborted) return
-      setEnded(error)
-      setIsWatching(false)
-    })
-    return () => stop.abort()
-  }, [isWatching, table.name, refetch])
+  const ended = useWatch(table.name, isWatching, pages.refetch, () => setWantsWatch(false))
   const rows = pages.data?.pages.flatMap((page) => page.rows) ?? []
   const columns = columnsOf(rows)
   return (
     <div>
       <div className="section-head">
         <p className="quiet">
-          {rows.length}
-          {pages.hasNextPage ? '+' : ''} rows
+          {pages.data
+            ? `${bounded(rows.length, pages.hasNextPage)} ${rows.length === 1 ? 'row' : 'rows'}`
+            : pages.isPending && 'Loading…'}
         </p>
         <button
           type="button"
           className="tool"
           aria-pressed={isWatching}
-          onClick={() => setIsWatching(!isWatching)}
+          disabled={at !== undefined}
+          onClick={() => setWantsWatch(!wantsWatch)}
         >
           {isWatching ? 'Watching' : 'Watch'}
         </button>
@@ -265,13 +346,20 @@ const cell = (value: unknown) =>
     <span className="mono">{brief(value, 60)}</span>
   )
 
-function Detail({ table, row }: { table: string; row: string }) {
+interface DetailProps {
+  readonly table: string
+  readonly row: string
+  readonly at: string | number | undefined
+  readonly hasPast: boolean
+}
+
+function Detail({ table, row, at, hasPast }: DetailProps) {
   const key = keyIn(row)
   const path = `tables/${pathOf(table, ...key)}`
   const { data, error } = useQuery({
-    queryKey: ['row', table, row],
-    queryFn: ({ signal }) => get<Row>(path, {}, signal),
-    refetchInterval: 2_000,
+    queryKey: ['row', table, row, at],
+    queryFn: ({ signal }) => get<Row>(path, { at }, signal),
+    refetchInterval: at === undefined && 2_000,
     placeholderData: keepPreviousData,
   })
   return (
@@ -291,15 +379,23 @@ function Detail({ table, row }: { table: string; row: string }) {
       {data && <Json value={data.value} label="Row" />}
       <div className="tools">
         {data && <Copy text={JSON.stringify(data)}>Copy as JSON</Copy>}
-        <Commands command={['table', 'get', table, row]} path={path} />
+        <Commands
+          command={['table', 'get', table, row, ...(at === undefined ? [] : ['--at', `${at}`])]}
+          path={path}
+          query={{ at }}
+        />
       </div>
-      <History path={`changes/${pathOf(table, ...key)}`} now={data && JSON.stringify(data.value)} />
+      <History
+        hasPast={hasPast}
+        path={`changes/${pathOf(table, ...key)}`}
+        now={at === undefined && data ? JSON.stringify(data.value) : ''}
+      />
     </aside>
   )
 }
 
 /** @param now the row as it is: another one has another history */
-function History({ path, now }: { path: string; now: string | undefined }) {
+function History({ path, hasPast, now }: { path: string; hasPast: boolean; now: string }) {
   const pages = useInfiniteQuery({
     queryKey: ['history', path, now],
     queryFn: ({ pageParam, signal }) => get<HistoryPage>(path, { limit: 20, cursor: pageParam }, signal),
@@ -312,7 +408,7 @@ function History({ path, now }: { path: string; now: string | undefined }) {
   const isView = error instanceof Refused && error.problem.code === 'unknown-table'
   const changes = data?.pages.flatMap((page) => page.changes) ?? []
   return (
-    <section aria-labelledby="history">
+    <section aria-labelledby="history" className="row-history">
       <h2 id="history">History</h2>
       {isView ? (
         <p className="quiet">A view has none: its rows follow from others.</p>
@@ -320,7 +416,7 @@ function History({ path, now }: { path: string; now: string | undefined }) {
         error && <Problem error={error} />
       )}
       {changes.map((change) => (
-        <Changed key={`${change.token} ${JSON.stringify(change.after)}`} change={change} />
+        <Changed key={`${change.token} ${JSON.stringify(change.after)}`} change={change} hasPast={hasPast} />
       ))}
       {data && !hasNextPage && (
         <p className="quiet">
@@ -339,8 +435,10 @@ function History({ path, now }: { path: string; now: string | undefined }) {
 
 function Changed({
   change: { token, at, type, requestId, principal, before, after },
+  hasPast,
 }: {
   change: RowChange
+  hasPast: boolean
 }) {
   return (
     <section className="change" aria-label={`Change at ${token}`}>
@@ -349,7 +447,12 @@ function Changed({
           {minuteTime(at)}
         </time>{' '}
         {type} {requestId !== undefined && <RequestLink id={requestId} principal={principal} />}{' '}
-        <RecordLink token={token} />
+        <RecordLink token={token} />{' '}
+        {hasPast && (
+          <Link from="/tables" to="/tables" search={(before) => ({ ...before, at: token })} className="then">
+            as of then
+          </Link>
+        )}
       </h3>
       <Compared before={before} after={after} />
     </section>

@@ -1,9 +1,9 @@
 import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link } from '@tanstack/react-router'
-import { type FormEvent, useEffect, useRef, useState } from 'react'
+import { type FormEvent, type RefObject, useEffect, useRef, useState } from 'react'
 import { get, pathOf, type Violation, type ViolationView } from '../api.ts'
 import { useDecision } from '../decide.ts'
-import { bounded, count, exactTime, fullTime, minuteTime, plural, span } from '../format.ts'
+import { bounded, count, exactTime, fullTime, minuteTime, plural, span, timeOfDay } from '../format.ts'
 import { useMe, useOpenViolations, useRows, useStatus } from '../live.ts'
 import { Commands, Empty, RequestLink, State, Vital } from '../parts.tsx'
 import { Consequences } from '../preview.tsx'
@@ -35,25 +35,46 @@ export function Violations() {
   const choose = (next: string | undefined) =>
     void navigate({ search: (before) => ({ ...before, id: next }), replace: true, resetScroll: false })
 
+  const shortcut = useRef<Shortcut>(undefined)
+  const [isAhead, setIsAhead] = useState(false)
   useEffect(() => {
-    const onKey = ({ key, target, ctrlKey, metaKey, altKey }: KeyboardEvent) => {
-      if (ctrlKey || metaKey || altKey || isTyping(target)) return
+    const onKey = (event: KeyboardEvent) => {
+      const { key, target, ctrlKey, metaKey, altKey } = event
+      if (key === 'Escape') setIsAhead(false)
+      if (ctrlKey || metaKey || altKey || isTyping(target) || key.length > 1 || key === ' ' || isAhead) return
       const step = { j: 1, k: -1 }[key]
       const index = list.findIndex((each) => each.id === chosen?.id)
       const next = step === undefined ? undefined : list[index + step]
       if (next !== undefined) choose(next.id)
+      else if (shortcut.current?.(key)) event.preventDefault()
+      // The letters of a reason, for example, that was meant for another form: none of them may decide.
+      else if (step === undefined) setIsAhead(true)
     }
+    const onPointer = () => setIsAhead(false)
     addEventListener('keydown', onKey)
-    return () => removeEventListener('keydown', onKey)
+    addEventListener('pointerdown', onPointer)
+    return () => {
+      removeEventListener('keydown', onKey)
+      removeEventListener('pointerdown', onPointer)
+    }
   })
   return (
     <Page
       title="Violations"
       tools={
         <>
-          <p className="keys">
-            <kbd>j</kbd> <kbd>k</kbd> move · <kbd>c</kbd> compensate · <kbd>x</kbd> choose · <kbd>w</kbd>{' '}
-            waive · <kbd>l</kbd> raise limit
+          <p className={isAhead ? 'keys off' : 'keys'} role="status">
+            {isAhead ? (
+              <>
+                Keys are off, because of something that was typed before the form was there: <kbd>Esc</kbd>{' '}
+                turns them on.
+              </>
+            ) : (
+              <>
+                <kbd>j</kbd> <kbd>k</kbd> move · <kbd>c</kbd> compensate · <kbd>x</kbd> choose · <kbd>w</kbd>{' '}
+                waive · <kbd>l</kbd> raise limit
+              </>
+            )}
           </p>
           <Commands
             command={['violations', 'list', '--state', state]}
@@ -89,7 +110,7 @@ export function Violations() {
       )}
       <div className={`split ${chosen ? 'has-detail' : ''}`}>
         <List list={list} chosen={chosen?.id} choose={choose} />
-        {chosen && <Detail key={chosen.id} violation={chosen} />}
+        {chosen && <Detail key={chosen.id} violation={chosen} shortcut={shortcut} />}
       </div>
     </Page>
   )
@@ -102,6 +123,8 @@ function isTyping(target: EventTarget | null): boolean {
   )
 }
 
+/** What a key does in the form; false if it does nothing. */
+type Shortcut = ((key: string) => boolean) | undefined
 type Listed = Violation & { readonly key: string }
 
 interface ListProps {
@@ -152,7 +175,12 @@ function List({ list, chosen, choose }: ListProps) {
   )
 }
 
-function Detail({ violation: { id, key, state, constraint } }: { violation: Listed }) {
+interface DetailProps {
+  readonly violation: Listed
+  readonly shortcut: RefObject<Shortcut>
+}
+
+function Detail({ violation: { id, key, state, constraint }, shortcut }: DetailProps) {
   const path = `violations/${pathOf(key, id)}`
   const { data, error } = useQuery({
     queryKey: ['violation', key, id],
@@ -184,7 +212,7 @@ function Detail({ violation: { id, key, state, constraint } }: { violation: List
               value={data.violation.deadline === null ? 'at once' : minuteTime(data.violation.deadline)}
             />
           </dl>
-          {data.violation.state === 'open' && <Decide view={data} />}
+          {data.violation.state === 'open' && <Decide view={data} shortcut={shortcut} />}
           {data.violation.victims.length > 0 && <Victims of={data.violation} />}
           <History of={data.violation} />
         </>
@@ -201,8 +229,11 @@ const actions: readonly { readonly action: Action; readonly key: string; readonl
   { action: 'raise-limit', key: 'l', name: 'Raise limit' },
 ]
 
+/** A form takes keys once it has been there for so many milliseconds, so that somebody has seen it. */
+const seenMs = 300
+
 /** The decision about one violation: who gives way, or that nobody does, and why. */
-function Decide({ view }: { view: ViolationView }) {
+function Decide({ view, shortcut }: { view: ViolationView; shortcut: RefObject<Shortcut> }) {
   const { violation, claims } = view
   const me = useMe()
   const configured = me.data?.constraints.find(({ name }) => name === violation.constraint)?.victims as
@@ -237,18 +268,26 @@ function Decide({ view }: { view: ViolationView }) {
     if (!next.delete(nameOf(claim))) next.add(nameOf(claim))
     setPicked(next)
   }
+  const [isSeen, setIsSeen] = useState(false)
   useEffect(() => {
-    const onKey = (event: KeyboardEvent) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return
-      const found = actions.find(({ key }) => key === event.key)
-      if (found === undefined) return
-      event.preventDefault()
-      setAction(found.action)
-      if (found.action === 'choose') setPicked(new Set(byPolicy.map(nameOf)))
+    const timer = setTimeout(() => setIsSeen(true), seenMs)
+    return () => clearTimeout(timer)
+  }, [])
+  const take = (action: Action) => {
+    setAction(action)
+    if (action === 'choose') setPicked(new Set(byPolicy.map(nameOf)))
+  }
+  useEffect(() => {
+    shortcut.current = (key) => {
+      const found = isSeen ? actions.find((each) => each.key === key) : undefined
+      if (found === undefined) return false
+      take(found.action)
       field.current?.focus()
+      return true
     }
-    addEventListener('keydown', onKey)
-    return () => removeEventListener('keydown', onKey)
+    return () => {
+      shortcut.current = undefined
+    }
   })
   const decide = (event: FormEvent) => {
     event.preventDefault()
@@ -265,10 +304,8 @@ function Decide({ view }: { view: ViolationView }) {
               type="radio"
               name="action"
               checked={each === action}
-              onChange={() => {
-                setAction(each)
-                if (each === 'choose') setPicked(new Set(byPolicy.map(nameOf)))
-              }}
+              aria-keyshortcuts={isSeen ? key : undefined}
+              onChange={() => take(each)}
             />
             {name} <kbd>{key}</kbd>
           </label>
@@ -326,7 +363,7 @@ function Decide({ view }: { view: ViolationView }) {
                 <td className="number">{count(claim.units)}</td>
                 <td className="number">{claim.priority}</td>
                 <td className="time">
-                  {claim.confirmed ? <span className="flag">confirmed</span> : exactTime(claim.at)}
+                  {claim.confirmed ? <span className="flag">confirmed</span> : timeOfDay(claim.at)}
                 </td>
               </tr>
             ))}
