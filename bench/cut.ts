@@ -1,4 +1,5 @@
 import { createEngine, type Engine } from 'hence'
+import { memoryStorage } from 'hence/testing'
 import type * as made from '../examples/airline/airline.ts'
 import { partitionOf } from '../src/log/partitions.ts'
 import { appsOf } from '../test/apps.ts'
@@ -61,7 +62,7 @@ interface Sold {
 }
 
 async function sell(seconds: number): Promise<Sold> {
-  const line = new CutStorage({ partitions })
+  const line = new CutStorage(memoryStorage({ partitions }))
   const app = await airline('loose', { percent: 0 })
   const engine = await createEngine<Airline>({ app, data: line.storage, report: () => {} })
   const sale = new Sale(engine)

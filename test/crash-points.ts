@@ -21,6 +21,7 @@ export const crashPoints = {
   'candidate following': 'while the candidate follows the end of the log',
   backup: 'while a data directory is copied',
   views: 'while views are derived, fed and saved',
+  'judge cut off': 'while claims wait for a judge whose partition cannot be written',
   diff: 'while two generations are compared',
   promotion: 'between the request for a promotion and its last correction',
 } as const

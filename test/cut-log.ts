@@ -1,15 +1,15 @@
 import { HenceError } from 'hence'
-import { type MemoryStorage, memoryStorage } from 'hence/testing'
+import type { Log } from '../src/log/log.ts'
 
-/** Storage in memory whose log can be cut off from one partition: appends to it fail, or are never answered. */
-export class CutStorage {
-  readonly storage: MemoryStorage
+/** Storage whose log can be cut off from one partition: appends to it fail, or are never answered. */
+export class CutStorage<S extends { readonly log: Log }> {
+  readonly storage: S
   #cut: { readonly partition: number; readonly silent: boolean } | undefined
   #held: (() => void)[] = []
 
-  constructor(options: Parameters<typeof memoryStorage>[0]) {
-    this.storage = memoryStorage(options)
-    const { log } = this.storage
+  constructor(storage: S) {
+    this.storage = storage
+    const { log } = storage
     const append = log.append.bind(log)
     log.append = async (partition, records) => {
       if (partition === this.#cut?.partition) {

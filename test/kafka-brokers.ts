@@ -6,6 +6,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { makeCertificate } from './certificate.ts'
 import { freePorts } from './free-port.ts'
 import { TcpProxy } from './tcp-proxy.ts'
 
@@ -18,6 +19,8 @@ export interface Broker {
   /** Its address for clients, and the one for clients that come over its line. */
   readonly address: string
   readonly byLine: string
+  /** Its address for clients with TLS and the password of `shop`. */
+  readonly safe: string
   readonly line: TcpProxy
   /** The files of its partitions. Change them only while it is halted. */
   readonly data: string
@@ -39,16 +42,19 @@ process.on('exit', () => {
 
 /**
  * Starts brokers that are controllers too, from the jars of Maven Central, which are fetched once. Each has
- * two listeners on loopback: one for everybody, and one behind a line that can be cut.
+ * three listeners on loopback: one for everybody, one behind a line that can be cut, and one with TLS and
+ * SASL, whose certificate is in the directory.
  * @throws NoKafka if there is no Java or no Maven, or the jars cannot be fetched
  */
 export async function startBrokers(count: number, directory: string, settings = ''): Promise<Brokers> {
   const jars = await fetchJars()
-  const ports = await freePorts(3 * count)
-  const voters = Array.from({ length: count }, (_, id) => `${id}@127.0.0.1:${ports[3 * id + 2]}`).join(',')
+  const ports = await freePorts(4 * count)
+  await mkdir(directory, { recursive: true })
+  await makeCertificate(directory)
+  const voters = Array.from({ length: count }, (_, id) => `${id}@127.0.0.1:${ports[4 * id + 2]}`).join(',')
   const all: Broker[] = []
   for (let id = 0; id < count; id++) {
-    all.push(await prepare(id, join(directory, String(id)), ports.slice(3 * id), voters, jars, settings))
+    all.push(await prepare(id, join(directory, String(id)), ports.slice(4 * id), voters, jars, settings))
   }
   await Promise.all(all.map((broker) => broker.start()))
   return {
@@ -63,7 +69,7 @@ export async function startBrokers(count: number, directory: string, settings = 
 async function prepare(
   id: number,
   directory: string,
-  [port, linePort, controllerPort]: readonly number[],
+  [port, linePort, controllerPort, safePort]: readonly number[],
   voters: string,
   jars: string,
   settings: string,
@@ -71,15 +77,24 @@ async function prepare(
   const line = await TcpProxy.listen(() => linePort!)
   const data = join(directory, 'data')
   await mkdir(data, { recursive: true })
+  const pem = await Promise.all(
+    ['key.pem', 'certificate.pem'].map((name) => readFile(join(directory, '..', name))),
+  )
+  await writeFile(join(directory, 'keystore.pem'), Buffer.concat(pem))
   const replicas = Math.min(3, voters.split(',').length)
   const properties = `
 process.roles=broker,controller
 node.id=${id}
 controller.quorum.voters=${voters}
-listeners=ALL://127.0.0.1:${port},LINE://127.0.0.1:${linePort},CONTROLLER://127.0.0.1:${controllerPort}
-advertised.listeners=ALL://127.0.0.1:${port},LINE://127.0.0.1:${line.port}
+listeners=ALL://127.0.0.1:${port},LINE://127.0.0.1:${linePort},CONTROLLER://127.0.0.1:${controllerPort},SAFE://127.0.0.1:${safePort}
+advertised.listeners=ALL://127.0.0.1:${port},LINE://127.0.0.1:${line.port},SAFE://localhost:${safePort}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=ALL:PLAINTEXT,LINE:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=ALL:PLAINTEXT,LINE:PLAINTEXT,CONTROLLER:PLAINTEXT,SAFE:SASL_SSL
+listener.name.safe.ssl.keystore.type=PEM
+listener.name.safe.ssl.keystore.location=${join(directory, 'keystore.pem')}
+listener.name.safe.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.safe.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_shop="right";
+listener.name.safe.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 inter.broker.listener.name=ALL
 log.dirs=${data}
 num.network.threads=2
@@ -106,13 +121,14 @@ ${settings}`
   return {
     address: `127.0.0.1:${port}`,
     byLine: `127.0.0.1:${line.port}`,
+    safe: `localhost:${safePort}`,
     line,
     data,
     async kill(signal) {
       if (server === undefined || server.exitCode !== null || server.signalCode !== null) return
-      const exited = once(server, 'exit')
+      const exited = signal === 'SIGKILL' ? once(server, 'exit') : undefined
       server.kill(signal)
-      if (signal === 'SIGKILL') await exited
+      await exited
     },
     async start() {
       const output = openSync(join(directory, 'output.log'), 'a')

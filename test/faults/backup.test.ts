@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -84,6 +84,23 @@ test(crashAt('backup', 'a part of a copy never starts, and the next call goes on
     assert.equal((await again.scan('tills')).length, 2, name)
     await again.close()
   }
+})
+
+test('a part that cannot be read is not taken for a missing one', async (t) => {
+  const home = await mkdtemp(join(tmpdir(), 'hence-unreadable-'))
+  t.after(() => rm(home, { recursive: true }))
+  const [data, to] = [join(home, 'data'), join(home, 'to')]
+  await (await openTill(data)).close()
+  for (const name of ['code', 'promotions', 'audit']) {
+    await rm(join(data, name), { recursive: true, force: true })
+    // Like a disk that fails, it gives an error that is not "no such file".
+    await symlink(name, join(data, name))
+    await assert.rejects(backup({ data, to }), { code: 'file-unusable' }, name)
+    assert.deepEqual(await readdir(to), [], name)
+    await rm(join(data, name))
+  }
+  await symlink('unfinished.json', join(to, 'unfinished.json'))
+  await assert.rejects(openTill(to), { code: 'file-unusable' }, 'it may be a part of a copy')
 })
 
 /** It is killed once a step has done so much. */

@@ -22,6 +22,8 @@ export interface ProcessDuel {
   readonly carriers: readonly CarrierOptions[]
   /** Another thing that goes wrong, now and then. */
   readonly fault?: () => void
+  /** Resolves when nothing is wrong any more, so that all can be read. */
+  readonly settled?: () => Promise<void> | undefined
   readonly random: () => number
   /** It goes on until so many faults have struck, and so many records are acknowledged. */
   readonly faults: number
@@ -65,7 +67,10 @@ export async function processDuel(options: ProcessDuel): Promise<Readonly<Record
     return child
   }
   const children = carriers.map((_, index) => start(index))
-  const isDone = () => failures.length > 0 || acknowledged.size >= options.acknowledged
+  // Each kind of fault is to be among them, however they are drawn.
+  const isDone = () =>
+    failures.length > 0 ||
+    (acknowledged.size >= options.acknowledged && figures.stops > 0 && figures.kills > 0)
   for (let struck = 0; failures.length === 0 && (struck < options.faults || !isDone()); struck++) {
     await pause(200 + random() * 300)
     const index = Math.floor(random() * children.length)
@@ -90,6 +95,7 @@ export async function processDuel(options: ProcessDuel): Promise<Readonly<Record
     await closed
   }
   assert.deepEqual(failures, [])
+  await options.settled?.()
   const truth = await contents(carriers[0]!, join(directory, 'reader'))
   for (const [token, id] of acknowledged) assert.equal(truth.get(token), id, `the record at ${token}`)
   const all = [...truth.values()]

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { hence } from '../hence-process.ts'
 import { randomFrom } from '../random.ts'
 import { ManyClients } from './many-clients.ts'
-import { noTracing } from './strace.ts'
+import { attach, noTracing } from './strace.ts'
 
 // strace makes system calls of a running server fail, one kind after the other, under load. Nothing that was
 // acknowledged may be lost, errors must be clear, and the server must go on by itself once calls succeed.
@@ -19,15 +19,16 @@ import { noTracing } from './strace.ts'
 const all = [
   ['pwrite64', 'ENOSPC'],
   ['pwrite64', 'EROFS'],
+  ['pwrite64', 'EIO'],
   ['fdatasync', 'EIO'],
   ['openat', 'EMFILE'],
   ['openat', 'EROFS'],
   ['statx', 'EIO'],
   ['pread64', 'EIO'],
 ] as const
-// Each takes some seconds; every run takes one of the first two, and one of the others.
+// Each takes some seconds; every run takes one of the first three, and one of the others.
 const draw = <T>(from: readonly T[]) => from[randomInt(from.length)]!
-const faults = process.env['HENCE_ERRNOS'] === 'all' ? all : [draw(all.slice(0, 2)), draw(all.slice(2))]
+const faults = process.env['HENCE_ERRNOS'] === 'all' ? all : [draw(all.slice(0, 3)), draw(all.slice(3))]
 
 /** Codes that say what is wrong and that a retry is right. */
 const clear = ['log-write-failed', 'log-read-failed', 'writes-held-up', 'file-unusable', 'overloaded']
@@ -44,9 +45,9 @@ test('system calls fail under load: nothing is lost, and it goes on by itself', 
   const [{ port }] = (await once(server, 'message')) as [{ port: number }]
   const url = `http://127.0.0.1:${port}`
   const load = new ManyClients(8, url, randomFrom(1), 10)
-  let strace: ChildProcess | undefined
+  let tracing: Awaited<ReturnType<typeof attach>> | undefined
   t.after(async () => {
-    strace?.kill('SIGKILL')
+    await tracing?.stop('SIGKILL')
     server.kill('SIGKILL')
     await load.close()
     await rm(home, { recursive: true })
@@ -60,11 +61,7 @@ test('system calls fail under load: nothing is lost, and it goes on by itself', 
     await load.replies(50)
     load.problems.clear()
     const { retries } = load.counts
-    const inject = ['-e', `trace=${call}`, '-e', `inject=${call}:error=${errno}`]
-    strace = spawn('strace', ['-f', '-o', '/dev/null', ...inject, '-p', `${server.pid}`], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    })
-    await once(strace.stderr!, 'data')
+    tracing = await attach(server.pid!, { calls: [call], inject: `${call}:error=${errno}` })
     let isOver = false
     void load.replies(200).then(() => {
       isOver = true
@@ -73,9 +70,7 @@ test('system calls fail under load: nothing is lost, and it goes on by itself', 
     while (!isOver && load.counts.retries < retries + 16) await pause(20)
     // The health check meets it too.
     for (let i = 0; i < 5; i++) await isReady()
-    const ended = once(strace, 'exit')
-    strace.kill('SIGINT')
-    await ended
+    await tracing.stop('SIGINT')
     while (!(await isReady())) await pause(20)
     t.diagnostic(`${call} ${errno}: ${load.counts.retries - retries} tries again: ${[...load.problems]}`)
     for (const code of load.problems) assert.ok(clear.includes(code), `${call} ${errno}: ${code}`)

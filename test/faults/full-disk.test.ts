@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict'
-import { rm, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { truncateSync, writeFileSync } from 'node:fs'
+import { copyFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { bundleApp, createEngine, type HenceError } from 'hence'
+import { bundleApp, createEngine, type HenceError, systemClock } from 'hence'
 import { doctor, verify } from 'hence/offline'
+import { withFileFailure } from '../../src/file-failure.ts'
 import type { Report } from '../../src/report.ts'
+import { openDirectory } from '../../src/storage/storage.ts'
 import type poison from '../apps/poison.ts'
 import { smallDisk } from '../small-disk.ts'
 
@@ -107,3 +111,54 @@ for (const audit of [false, true]) {
     assert.deepEqual((await verify({ data })).flaws, [])
   })
 }
+
+test('a start after a crash derives what it cannot note on a full disk', async (t) => {
+  const disk = await smallDisk(t, 8_192)
+  if (disk === undefined) return t.skip('this process may not mount a file system')
+  const app = await bundleApp<typeof poison>(new URL('../apps/poison.ts', import.meta.url))
+  const data = join(disk, 'data')
+  const reports: Report[] = []
+  const report = (report: Report) => void reports.push(report)
+  const engine = await createEngine({ app, data, partitions: 2, report })
+  for (let i = 0; i < 20; i++) await engine.submit('count', { jar: `a${i % 3}` }, { requestId: `${i}` })
+  const digest = await engine.digest()
+  await engine.close()
+  // As if the process had died before its first checkpoint.
+  await rm(join(data, 'state/0'), { recursive: true })
+  await rm(join(data, 'reserve'))
+  const note = join(data, 'state/run.json')
+  await writeFile(note, '{}')
+  const storage = await openDirectory({ directory: data, partitions: 2, clock: systemClock, report })
+  const read = storage.log.read.bind(storage.log)
+  storage.log.read = (...from) => {
+    // A file that has no bytes needs space for its first ones.
+    truncateSync(note)
+    try {
+      writeFileSync(join(disk, 'filling'), Buffer.alloc(16 * 1024 * 1024))
+    } catch {}
+    assert.throws(() => writeFileSync(join(disk, 'more'), 'x'), { code: 'ENOSPC' })
+    return read(...from)
+  }
+  const started = await createEngine({ app, data: storage, report } as never)
+  assert.equal(await started.digest(), digest)
+  await started.close()
+  assert.deepEqual(
+    reports.map(({ code }) => code),
+    ['checkpoint-failed'],
+  )
+})
+
+test('on a read-only disk an error says that, and of which file', async (t) => {
+  const disk = await smallDisk(t, 8_192)
+  if (disk === undefined) return t.skip('this process may not mount a file system')
+  const app = await bundleApp<typeof poison>(new URL('../apps/poison.ts', import.meta.url))
+  const data = join(disk, 'data')
+  const open = () => createEngine({ app, data, report: () => {} })
+  await (await open()).close()
+  execFileSync('mount', ['-o', 'remount,ro', disk])
+  const says = (code: string, path: string) => (error: HenceError) =>
+    error.code === code && error.message.startsWith(`${path} cannot be used: the disk is read-only (EROFS).`)
+  await assert.rejects(open(), says('file-unusable', join(data, 'lock')))
+  const copy = join(disk, 'copy')
+  await assert.rejects(withFileFailure(copyFile(import.meta.filename, copy)), says('file-unusable', copy))
+})

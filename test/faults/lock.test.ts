@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -11,6 +11,7 @@ import { createEngine, HenceError, type Report } from 'hence'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { lockHolderOf } from '../../src/storage/directory-lock.ts'
 import { crashAt } from '../crash-points.ts'
+import { noTracing, traced } from './strace.ts'
 
 const idle = import.meta.resolve('../apps/idle.ts')
 
@@ -75,6 +76,35 @@ test(crashAt('directory held', 'a killed process blocks nobody'), async () => {
   }
   const engine = await createEngine({ app: idle, data })
   await engine.close()
+})
+
+test('a lock that could not be taken whole is released, and the next try takes it', async () => {
+  const unfinished = join(data, 'lock.json.unfinished')
+  await mkdir(unfinished)
+  await assert.rejects(createEngine({ app: idle, data }), { code: 'data-unusable' })
+  await rm(unfinished, { recursive: true })
+  await (await createEngine({ app: idle, data })).close()
+})
+
+test('a lock that cannot be looked at is not taken for a free one', async () => {
+  const lock = join(data, 'state/deriving.lock')
+  await mkdir(join(data, 'state'))
+  await symlink('deriving.lock', lock)
+  await assert.rejects(createEngine({ app: idle, data }), { code: 'data-unusable' })
+})
+
+test('a lock that can only be opened to read is refused, since SQLite would share it', {
+  skip: noTracing,
+}, async () => {
+  await (await createEngine({ app: idle, data })).close()
+  const child = traced('lock-holder.ts', [data], {
+    trace: 'openat',
+    paths: [join(data, 'lock')],
+    inject: 'openat:error=EACCES:when=1',
+  })
+  holders.push(child)
+  const [said] = await Promise.race([once(child.stdout!, 'data'), once(child.stderr!, 'data')])
+  assert.match(`${said}`, /lock cannot be used: attempt to write a readonly database/)
 })
 
 test('a process that has closed leaves the directory free, and its standard error empty', async () => {

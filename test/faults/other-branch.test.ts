@@ -57,3 +57,22 @@ for (const partitions of [1, 2]) {
     }
   })
 }
+
+for (const lost of ['log', 'log/meta.json'] as const) {
+  test(`a start makes no new log where ${lost} is gone and what was derived from it is left`, async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'hence-branch-'))
+    t.after(() => rm(folder, { recursive: true }))
+    const [data, away] = [join(folder, 'data'), join(folder, 'away')]
+    const digest = await count(data, 1, ['1', '2', '3'])
+    await rename(join(data, lost), away)
+    await assert.rejects(count(data, 1, []), { code: 'log-missing' })
+    const { findings } = await doctor({ data })
+    assert.deepEqual(
+      findings.filter(({ level }) => level === 'wrong').map(({ code }) => code),
+      ['log-missing'],
+    )
+    await rm(join(data, lost), { recursive: true, force: true })
+    await rename(away, join(data, lost))
+    assert.equal(await count(data, 1, []), digest)
+  })
+}

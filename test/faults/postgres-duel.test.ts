@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { migratePostgresLog, postgresLog } from 'hence/postgres'
-import { carrierConformance } from 'hence/testing'
+import { type CarrierConformance, carrierConformance, carrierDuel, carrierFailover } from 'hence/testing'
 import { Client } from 'pg'
 import { crashAt } from '../crash-points.ts'
 import { type Cluster, NoPostgres, startCluster } from '../postgres-cluster.ts'
@@ -29,10 +29,12 @@ else {
   await migratePostgresLog({ connection })
 
   let places = 0
-  carrierConformance('the carrier in PostgreSQL', {
+  const made: CarrierConformance = {
     newPlace: async () => `place-${++places}`,
     open: async (log) => postgresLog({ connection, log }),
-  })
+  }
+  for (const suite of [carrierConformance, carrierDuel, carrierFailover])
+    suite('the carrier in PostgreSQL', made)
 
   test(crashAt('PostgreSQL transaction', 'processes that duel for a log agree about all of it'), {
     timeout: 120_000,
@@ -40,11 +42,15 @@ else {
     const home = await mkdtemp(join(tmpdir(), 'hence-duel-'))
     const client = new Client(connection)
     await client.connect()
+    let cutting: Promise<void> | undefined
     const cut = 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()'
     const figures = await processDuel({
       ...{ directory: home, random: randomFrom(Date.now()), faults: 30, acknowledged: 500 },
       carriers: Array.from({ length: 3 }, () => ({ postgres: { connection, log: 'duel' } })),
-      fault: () => void client.query(`${cut} AND backend_type = 'client backend'`),
+      fault: () => {
+        cutting = client.query(`${cut} AND backend_type = 'client backend'`).then(() => {})
+      },
+      settled: () => cutting,
     })
     await client.end()
     await rm(home, { recursive: true })

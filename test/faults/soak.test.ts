@@ -64,7 +64,7 @@ const name = crashAt(
   ['requests in flight', 'candidate deriving', 'candidate following'],
   `${minutes} minutes with backups, promotions and kills stay within bounds (HENCE_SEED=${seed})`,
 )
-test(name, { skip: process.platform !== 'linux', timeout: (minutes + 10) * 60_000 }, async (t) => {
+test(name, { skip: process.platform !== 'linux', timeout: (minutes + 40) * 60_000 }, async (t) => {
   const random = randomFrom(seed)
   const home = await mkdtemp(join(tmpdir(), 'hence-soak-'))
   const data = join(home, 'data')

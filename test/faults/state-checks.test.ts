@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import {
+  copyFileSync,
   existsSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -115,6 +118,31 @@ test('damage that the check finds stops the engine, and the next start derives a
   await next.close()
   assert.deepEqual(readdirSync(join(data, 'state')).sort(), ['0', 'generations.json', 'tries'])
 })
+
+const losses: Readonly<Record<string, (state: string) => void>> = {
+  removed: (state) => rmSync(state, { recursive: true }),
+  // It would end the process by SIGBUS wherever LMDB reads behind the end.
+  cut: (state) => truncateSync(join(state, 'data.mdb'), statSync(join(state, 'data.mdb')).size - 1),
+  replaced(state) {
+    copyFileSync(join(state, 'data.mdb'), join(state, 'copy'))
+    renameSync(join(state, 'copy'), join(state, 'data.mdb'))
+  },
+}
+for (const [what, lose] of Object.entries(losses))
+  test(`a state that is ${what} under an engine stops it, and the next start has all`, async (t) => {
+    const { data, codes, start, isRight } = await given(t)
+    const engine = await start()
+    assert.deepEqual(await checked(engine), { ready: true })
+    lose(join(data, 'state/0'))
+    let health = await engine.health()
+    while (health.ready) health = await engine.health()
+    assert.match(health.message, /state-unreadable.*removed, cut or replaced/)
+    assert.deepEqual(codes, ['engine-stopped'])
+    await engine.close()
+    const next = await start()
+    await isRight(next)
+    await next.close()
+  })
 
 test('damage that a read finds has the state checked by the next start', async (t) => {
   const { codes, start, isRight, damage } = await given(t)

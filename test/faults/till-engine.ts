@@ -3,7 +3,11 @@ import { openDirectory } from '../../src/storage/storage.ts'
 import type app from './till.ts'
 
 /** Opens the till with small segments and few rows a checkpoint, so that both change often and a kill hits them. */
-export async function openTill(directory: string, carrier?: Carrier): Promise<Engine<typeof app>> {
+export async function openTill(
+  directory: string,
+  carrier?: Carrier,
+  options: { readonly audit?: boolean } = {},
+): Promise<Engine<typeof app>> {
   const data = await openDirectory({
     directory,
     carrier,
@@ -17,5 +21,6 @@ export async function openTill(directory: string, carrier?: Carrier): Promise<En
     data,
     checkpointRows: 60,
     report: () => {},
+    ...options,
   })
 }

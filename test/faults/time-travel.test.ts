@@ -78,10 +78,7 @@ async function live(data: string, life: number, random: () => number): Promise<M
 
 /** The digest of the tables derived from a log up to some ends, with the code that was in force. */
 async function digestAt(data: string, log: Log, ends: readonly number[]): Promise<string> {
-  const { facts } = await findControls(
-    log,
-    ends.map(() => 0),
-  )
+  const { facts } = await findControls(log)
   const generation = await Generation.open(
     {
       log,

@@ -29,6 +29,7 @@ test('YAML, PromQL and the schema of the chart, by parsers of others', async (t)
   const { parseAllDocuments } = require('yaml')
   const files = [
     'docker/compose.yaml',
+    'docker/compose-kafka.yaml',
     'helm/hence/Chart.yaml',
     'helm/hence/values.yaml',
     'prometheus/alerts.yaml',

@@ -16,7 +16,6 @@ const forTests: Readonly<Record<string, string>> = {
   'src/audit/scrubber.ts ScrubberOptions': 'the test opens several scrubbers with the same options',
   'src/reprocess/rpc.ts RpcFunctions': 'the test connects functions of its own',
   'src/reprocess/rpc.ts RpcTransport': 'the test connects both ends without a process',
-  'src/state/table.ts TableQuery': 'the test has a model of scans',
 }
 
 /** Names of types that are declared twice, and why. */

@@ -27,12 +27,12 @@ export const mayImport: Readonly<Record<string, readonly string[]>> = {
   // Two whole derivations.
   reprocess: [...below('derivation'), 'derivation', 'processor', 'query', 'diff', 'generation', 'storage'],
   // Read models beside a derivation.
-  view: [...below('derivation'), 'derivation', 'processor', 'generation', 'reprocess', 'storage'],
+  view: [...below('derivation'), 'derivation', 'processor', 'diff', 'generation', 'reprocess', 'storage'],
   // It wires the rooms together.
   engine: [
     ...below('derivation'),
     ...['derivation', 'request', 'processor', 'query', 'diff', 'generation', 'storage', 'audit', 'reprocess'],
-    'view',
+    ...['view', 'client'],
   ],
   // A directory at rest.
   offline: [

@@ -20,6 +20,7 @@ const exceptions: Readonly<Record<string, string>> = {
   'sandbox/watchdog.ts': 'it limits the time of the machine, which no simulation can drive',
   'state/check-thread.ts': 'it shares the processor of the machine, which no simulation drives',
   'effect/webhook.ts': 'receivers compare the time of a signature with their own clock',
+  'engine/peer-state.ts': 'it waits for the server of another process',
   'engine/rehearsal-process.ts': 'it is a process of its own, which shares the processor',
   'reprocess/candidate-child.ts': 'it watches a process, which a simulation does not have',
   'reprocess/child-process.ts': 'it is that process',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -132,6 +132,24 @@ test('the signing key is in no backup; a restored log is given it or a new one, 
   // Heads of both keys are checked.
   const { ok, heads, flaws } = await verify({ data: to('second') })
   assert.ok(ok && heads >= 2, JSON.stringify(flaws))
+})
+
+test('a file in the place of a folder is no reason for a copy without it', async () => {
+  const folder = await folderFor()
+  const data = join(folder, 'data')
+  const engine = await open(data)
+  await send(engine, 1)
+  await engine.close()
+  await mkdir(join(data, 'promotions'))
+  const to = join(folder, 'copy')
+  for (const name of ['code', 'promotions', 'audit']) {
+    await rename(join(data, name), join(folder, name))
+    await writeFile(join(data, name), '')
+    await assert.rejects(backup({ data, to }), { code: 'file-misplaced' })
+    await rm(join(data, name))
+    await rename(join(folder, name), join(data, name))
+  }
+  assert.equal((await backup({ data, to })).ok, true)
 })
 
 test('a restore to a time has the tables that were live then', async () => {

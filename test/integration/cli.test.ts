@@ -112,6 +112,10 @@ test('start, submit, explain, table and tail: one request id from the command li
   const row = await hence(['table', 'get', 'products', 'mug', '--json'], { env })
   assert.deepEqual(json(row), [{ key: ['mug'], value: { title: 'A mug', stock: 1 } }])
   assert.equal((await hence(['table', 'get', 'products', 'cup'], { env })).code, 4)
+  const before = await hence(['table', 'get', 'products', 'mug', '--at', '0:1', '--json'], { env })
+  assert.deepEqual(json(before), [{ key: ['mug'], value: { title: 'A mug', stock: 3 } }])
+  const long = await hence(['table', 'scan', 'products', '--at', '2020-01-31T12:00:00Z', '--json'], { env })
+  assert.deepEqual([long.code, json(long)], [0, []])
   const scanned = await hence(
     ['table', 'scan', 'orders', '--index', 'byCustomer', '--prefix', 'ada', '--json'],
     { env },

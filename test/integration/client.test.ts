@@ -196,14 +196,25 @@ test('the same code runs on an engine and on a connection to it', async (t) => {
     const { token } = await service.enqueue('deposit', input, { requestId: `${name}-2` })
     const row = await service.get('accounts', [name], { after: [reply.token, token] })
     const rows = await service.scan('accounts', { prefix: [name] })
+    const then = { at: reply.token }
+    const past = [
+      await service.get('accounts', [name], then),
+      await service.scan('accounts', { prefix: [name] }, then),
+    ]
     await until(`entries ${name} 1`)
     stop()
-    return { row, rows, heard: heard.filter((each) => !each.includes('probe') && !each.startsWith('sums')) }
+    return {
+      row,
+      rows,
+      past,
+      heard: heard.filter((each) => !each.includes('probe') && !each.startsWith('sums')),
+    }
   }
 
   const expected = (name: string) => ({
     row: { owner: '', cents: 1000 },
     rows: [{ key: [name], value: { owner: '', cents: 1000 } }],
+    past: [{ owner: '', cents: 500 }, [{ key: [name], value: { owner: '', cents: 500 } }]],
     heard: [`accounts ${name}`, `entries ${name} 0`, `accounts ${name}`, `entries ${name} 1`],
   })
   assert.deepEqual(await use(engine, 'here'), expected('here'))

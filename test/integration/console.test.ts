@@ -6,6 +6,9 @@ import { after, type TestContext, test } from 'node:test'
 import { brotliCompressSync } from 'node:zlib'
 import { createKey } from 'hence/server'
 import type { BrowserContext, Page } from 'playwright-core'
+import { emptyOf } from '../../console/src/flat-form.ts'
+import { fly } from '../../examples/airline/traffic.ts'
+import { randomFrom } from '../random.ts'
 import { openChromium } from './chromium.ts'
 import { accessibilityFaults, buildConsole, consoleHouse, watchedTab } from './console-house.ts'
 
@@ -22,7 +25,11 @@ const options = { skip, timeout: 280_000 }
 
 async function profile(t: TestContext, settings: object = {}): Promise<BrowserContext> {
   assert.ok(typeof browser !== 'string')
-  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...settings })
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 860 },
+    reducedMotion: 'reduce',
+    ...settings,
+  })
   context.setDefaultTimeout(30_000)
   t.after(() => context.close())
   return context
@@ -61,6 +68,7 @@ test(
       ['', 'Latest requests'],
       [`log?partition=1&from=3&record=1:5`, 'Record 1:5'],
       ['log?partition=0&where=flight%3DHE100-day', 'found in'],
+      ['log?key=HE100-day', 'found in'],
       ['request', 'Request id'],
       [`request?id=${requestId}&principal=${principal}&step=1`, 'Steps in the order of log time'],
       ['tables?table=bookings&index=byOwner', 'byOwner'],
@@ -116,6 +124,8 @@ test('an overbooking is decided by the keyboard, and the right passenger gives w
   for (const victim of expected) assert.ok(await page.getByLabel(`${victim.key} gives way`).isChecked())
   // Each is seen before it is decided.
   await page.getByText(/rows? would change and .* effects? would be sent\./).waitFor()
+  const keysAreOn = (key = 'c') => page.locator(`[aria-keyshortcuts="${key}"]`).waitFor()
+  await keysAreOn()
   await page.getByText('Show them').click()
   await page.getByText(`rebook for ${expected[0]!.key}`).waitFor()
   assert.deepEqual(await accessibilityFaults(page), [])
@@ -147,6 +157,7 @@ test('an overbooking is decided by the keyboard, and the right passenger gives w
   // Another one is chosen by a person.
   const next = open[2]!
   const other = (await engine.violations.claims(next.constraint, next.key)).at(-1)!
+  await keysAreOn()
   await page.keyboard.press('x')
   await page.locator('main').focus()
   const given = page.getByRole('checkbox', { checked: true })
@@ -161,6 +172,37 @@ test('an overbooking is decided by the keyboard, and the right passenger gives w
     [other.requestId],
   )
   assert.deepEqual(faults, [])
+})
+
+test('letters that are typed before the form is there decide nothing', options, async (t) => {
+  const { engine, url } = await consoleHouse(t)
+  const open = await engine.violations.list({ state: 'open' })
+  const { page } = await watchedTab(await profile(t), url)
+  // The form waits for this, while somebody types.
+  const held = Promise.withResolvers<void>()
+  await page.route('**/violations/*/*', async (route) => {
+    await held.promise
+    await route.continue()
+  })
+  await page.goto(`${url}violations`)
+  await page.getByRole('heading', { level: 2, name: `seats / ${open[0]!.key}` }).waitFor()
+  await page.keyboard.type('cl')
+  held.resolve()
+  const keys = page.locator('[aria-keyshortcuts="l"]')
+  await keys.waitFor()
+  await page.keyboard.type('lost too many')
+  await page.keyboard.press('Enter')
+  assert.ok(await page.getByRole('radio', { name: 'Compensate' }).isChecked())
+  assert.equal(await page.getByLabel('Reason').inputValue(), '')
+  await page.getByText('Keys are off').waitFor()
+  assert.deepEqual(await accessibilityFaults(page), [])
+  await page.keyboard.press('Escape')
+  await page.getByText('raise limit').first().waitFor()
+  await page.keyboard.press('l')
+  assert.ok(await page.getByRole('radio', { name: 'Raise limit' }).isChecked())
+  await page.keyboard.type('a larger plane')
+  assert.equal(await page.getByLabel('Reason').inputValue(), 'a larger plane')
+  assert.equal((await engine.violations.list({ state: 'open' })).length, open.length)
 })
 
 test('a request is sent from a form, and sent again it was decided before', options, async (t) => {
@@ -196,6 +238,19 @@ test('a request is sent from a form, and sent again it was decided before', opti
   await page.getByRole('link', { name: 'everything that followed' }).click()
   await heading(page, /open-flight/)
   assert.deepEqual(faults, [])
+})
+
+test('an input that no plain form can hold begins with its required members', () => {
+  const line = {
+    type: 'object',
+    properties: { sku: { type: 'string' }, units: { type: 'integer' }, note: { type: 'string' } },
+    required: ['sku', 'units'],
+  }
+  const kind = { enum: ['gift', 'sale'] }
+  const properties = { lines: { type: 'array', items: line }, kind, paid: { type: 'boolean' }, to: {} }
+  assert.deepEqual(emptyOf({ anyOf: [{ type: 'object', properties, required: Object.keys(properties) }] }), {
+    ...{ lines: [{ sku: '', units: 0 }], kind: 'gift', paid: false, to: '' },
+  })
 })
 
 test('a receipt is checked in the browser alone, and a changed one is not proven', options, async (t) => {
@@ -288,6 +343,50 @@ test('the history of a row leads to the requests that made it', options, async (
   await page.waitForURL(/request\?.*id=/)
   assert.equal(new URL(page.url()).searchParams.get('id'), changes.at(-1)!.requestId)
   assert.equal(changes.at(-1)!.requestId, requestId)
+  assert.deepEqual(faults, [])
+})
+
+test('a table is shown as it was, by a slider and by the history of a row', options, async (t) => {
+  const { engine, url } = await consoleHouse(t, { flights: 3 })
+  const rows = await engine.scan('bookings')
+  const { pastSince = 0 } = engine.stats()
+  const { page, faults } = await watchedTab(await profile(t), url)
+  const count = (n: number) => page.getByText(`${n} ${n === 1 ? 'row' : 'rows'}`, { exact: true }).waitFor()
+  await page.goto(`${url}tables?table=bookings`)
+  await count(rows.length)
+  await page.getByRole('button', { name: 'As it was' }).click()
+  const slider = page.getByRole('slider', { name: 'As it was' })
+  await slider.focus()
+  await page.keyboard.press('Home')
+  await page.waitForURL(new RegExp(`at=${pastSince}$`))
+  await count((await engine.scan('bookings', {}, { at: pastSince })).length)
+  assert.ok(await page.getByRole('button', { name: 'Watch' }).isDisabled(), 'nothing new comes in the past')
+  assert.deepEqual(await accessibilityFaults(page), [])
+  await page.keyboard.press('End')
+  await count(rows.length)
+  // The last record of each partition at that time.
+  const output = page.locator('.past output')
+  const { applied } = engine.stats()
+  for (const [partition, end] of applied.entries())
+    await output.getByRole('link', { name: `${partition}:${end - 1}`, exact: true }).waitFor()
+
+  // Exactly as it was at a change, and the address says so.
+  const [resolved] = await engine.violations.list({ state: 'resolved' })
+  const key = [resolved!.victims[0]!.key] as const
+  const { changes } = await engine.history('bookings', key)
+  const first = changes.at(-1)!
+  await page.goto(`${url}tables?table=bookings&row=${encodeURIComponent(JSON.stringify(key))}`)
+  await page.getByLabel(`Change at ${first.token}`).getByRole('link', { name: 'as of then' }).click()
+  await page.waitForURL(new RegExp(`at=${first.token.replace(':', '(:|%3A)')}`))
+  const shown = page.getByLabel('Row', { exact: true })
+  await shown.filter({ hasText: String((first.after as { state: string }).state) }).waitFor()
+  await page.setViewportSize({ width: 375, height: 760 })
+  assert.deepEqual(await accessibilityFaults(page), [])
+  const wide = await page.evaluate(`document.documentElement.scrollWidth - innerWidth`)
+  assert.ok((wide as number) <= 0, `it is ${wide} pixels wider than a phone`)
+  await look(page, 'past-phone-light')
+  await page.getByRole('button', { name: 'Now' }).click()
+  await shown.filter({ hasText: String((changes[0]!.after as { state: string }).state) }).waitFor()
   assert.deepEqual(faults, [])
 })
 
@@ -479,6 +578,16 @@ test(
   },
 )
 
+test('effects that die appear without being asked for', options, async (t) => {
+  const { engine, url } = await consoleHouse(t, { flights: 2 })
+  const { page, faults } = await watchedTab(await profile(t), url)
+  await page.goto(`${url}effects?state=dead`)
+  await page.locator('.data, .empty').first().waitFor()
+  await fly(engine, { random: randomFrom(9), name: 'more', flights: 6 })
+  await page.getByRole('link', { name: 'more-' }).first().waitFor()
+  assert.deepEqual(faults, [])
+})
+
 test('a server with keys is opened with a key, which stays in the tab', options, async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'hence-console-'))
   t.after(() => rm(folder, { recursive: true }))
@@ -514,10 +623,10 @@ test('a server with keys is opened with a key, which stays in the tab', options,
   await page.getByRole('button', { name: 'Redrive' }).click()
   await page.getByText('Sent again').waitFor()
 
-  // All of a type at once; the bank still refuses, so they are given up again.
+  // All of a type at once; the bank still refuses, so they are dead again.
   const dead = await engine.effects.list({ state: 'dead', type: 'pay' })
   await page.goto(`${url}effects?state=dead&type=pay`)
-  await page.getByText('Redrive all of pay').click()
+  await page.getByText('Redrive all dead effects “pay”').click()
   await page.getByLabel('Why all of them').fill('the bank is back again')
   await page.getByLabel('At most a second').fill('50')
   assert.deepEqual(await accessibilityFaults(page), [])

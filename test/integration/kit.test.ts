@@ -8,6 +8,7 @@ import { createEngine } from 'hence'
 import { connect } from 'hence/client'
 import { server } from 'hence/server'
 import { memoryStorage } from 'hence/testing'
+import { kafkaLogAt } from '../../src/kafka/address.ts'
 import type shop from '../../template/shop/shop.ts'
 import { crashAt } from '../crash-points.ts'
 import { freePort } from '../free-port.ts'
@@ -52,6 +53,11 @@ interface Service {
   readonly entrypoint?: readonly string[]
   readonly environment?: Readonly<Record<string, string>>
   readonly volumes?: readonly string[]
+  readonly depends_on?: unknown
+}
+
+interface Compose {
+  readonly services: Record<string, Service>
 }
 
 const { cluster, skip, end } = await startLogCluster()
@@ -59,7 +65,7 @@ after(end)
 
 test(crashAt('log sealed', 'the processes of compose.yaml: the standby takes over'), { skip }, async (t) => {
   assert.deepEqual(await dockerfile('ENTRYPOINT'), [program])
-  const [compose] = parseYaml(await kit('docker/compose.yaml')) as [{ services: Record<string, Service> }]
+  const [compose] = parseYaml(await kit('docker/compose.yaml')) as [Compose]
   const local = logAddress(cluster!)
   const environmentOf = ({ environment = {} }: Service) =>
     Object.fromEntries(
@@ -118,6 +124,35 @@ test(crashAt('log sealed', 'the processes of compose.yaml: the standby takes ove
   assert.deepEqual([again.status, again.replayed], ['accepted', true])
   assert.ok(!(await first.healthy()))
   assert.equal(await second.running.stop(), 0)
+})
+
+test('compose-kafka.yaml runs the same processes on three brokers', async () => {
+  const read = async (name: string) => (parseYaml(await kit(`docker/${name}`)) as [Compose])[0].services
+  const [{ db: _, migrate: __, ...inPostgres }, inKafka] = await Promise.all([
+    read('compose.yaml'),
+    read('compose-kafka.yaml'),
+  ])
+  const brokers = Object.entries(inKafka).filter(([name]) => name.startsWith('kafka-'))
+  const addresses = brokers.map(([name, { environment, volumes }], index) => {
+    const { KAFKA_NODE_ID, KAFKA_ADVERTISED_LISTENERS, KAFKA_LOG_DIRS, ...shared } = environment!
+    assert.deepEqual([KAFKA_NODE_ID, volumes], [index + 1, [`${name}:${KAFKA_LOG_DIRS}`]])
+    const {
+      KAFKA_NODE_ID: _,
+      KAFKA_ADVERTISED_LISTENERS: __,
+      KAFKA_LOG_DIRS: ___,
+      ...first
+    } = brokers[0]![1].environment!
+    assert.deepEqual(shared, first)
+    assert.ok(shared['KAFKA_CONTROLLER_QUORUM_VOTERS']!.split(',')[index] === `${index + 1}@${name}:9093`)
+    return KAFKA_ADVERTISED_LISTENERS!.replace('PLAINTEXT://', '')
+  })
+  assert.equal(addresses.length, 3)
+  for (const [name, { depends_on: _, environment, ...service }] of Object.entries(inPostgres)) {
+    const { environment: its, ...same } = inKafka[name]!
+    assert.deepEqual(same, service)
+    if (environment)
+      assert.deepEqual(kafkaLogAt(its!['HENCE_LOG']!), { brokers: addresses, topic: 'shop-log' })
+  }
 })
 
 test('the unit of systemd starts, and stops by its signal', async (t) => {

@@ -150,14 +150,16 @@ function readRecord(bytes: Buffer) {
       input: bytes.toString('latin1', 8, 24),
       done: (bytes[1]! & 1) === 0,
       tries: bytes.readUInt16LE(4),
+      ms: bytes.readUInt16LE(6),
       text: text(end, bytes.length - end),
     }
   }
-  if (bytes[0] === 3 || bytes[0] === 6) {
+  if (bytes[0] === 3 || bytes[0] === 6 || bytes[0] === 10) {
     assert.ok(bytes.subarray(4, 8).equals(Buffer.alloc(4)))
     assert.equal(bytes[1], 0)
     const json = JSON.parse(text(8, bytes.length - 8))
     const generation = bytes.readUInt16LE(2)
+    if (bytes[0] === 10) return { kind: 'filled', generation, filled: json }
     return bytes[0] === 3
       ? { kind: 'control', generation, control: json }
       : { kind: 'correction', generation, correction: json }

@@ -16,12 +16,12 @@ import { buildConsole, consoleHouse, watchedTab } from './console-house.ts'
 
 const { values: given } = parseArgs({
   options: {
-    folder: { type: 'string', default: join(import.meta.dirname, '../../docs/pictures') },
+    folder: { type: 'string' },
     flights: { type: 'string', default: '240' },
     phone: { type: 'boolean', default: false },
   },
 })
-const { folder } = given
+const { folder = join(import.meta.dirname, '../../docs/pictures') } = given
 const flights = Number(given.flights)
 const recordsMin = flights < 240 ? 0 : 10_000
 const viewport = given.phone ? { width: 390, height: 844 } : { width: 1180, height: 820 }
@@ -64,16 +64,21 @@ const { requestId, principal } = resolved!.victims[0]!
 const [dead] = await engine.effects.list({ state: 'dead' })
 const shown = async (page: Page) => page.getByText('would change').waitFor()
 const views: readonly (readonly [name: string, path: string, act?: (page: Page) => Promise<void>])[] = [
-  ['overview', ''],
+  ['overview', '', (page) => page.locator('.uplot').nth(1).waitFor()],
   ['log', 'log?partition=1&from=900&record=1:905'],
   ['request', `request?id=${requestId}&principal=${principal}&step=3`],
   ['violations', 'violations', shown],
   ['effects', `effects?state=dead&id=${dead!.id}`],
-  ['reprocess', 'reprocess'],
+  ['reprocess', 'reprocess', (page) => page.getByText('Approve exactly').first().waitFor()],
 ]
 /** Not in the docs. */
+const { pastSince = 0, logTime } = engine.stats()
+const row = encodeURIComponent(JSON.stringify([resolved!.victims[0]!.key]))
 const others = [
   ['tables', 'tables?table=bookings&index=byOwner'],
+  ['past', `tables?table=bookings&row=${row}&at=${Math.round((pastSince + logTime) / 2)}`],
+  ['key', `log?key=${encodeURIComponent(resolved!.key)}`],
+  ['waits', 'effects?state=done'],
   ['send', 'send?type=book'],
   ['audit', `audit?id=${requestId}&principal=${principal}`],
 ] as const
@@ -81,7 +86,7 @@ let [count, bytes] = [0, 0]
 for (const colorScheme of ['light', 'dark'] as const) {
   const context = await browser.newContext({ viewport, colorScheme })
   const { page, faults } = await watchedTab(context, url)
-  for (const [name, path, act] of given.phone ? [...views, ...others] : views) {
+  for (const [name, path, act] of given.folder === undefined ? views : [...views, ...others]) {
     await page.goto(url + path)
     await page.getByRole('heading', { level: 1 }).waitFor()
     await page.waitForLoadState('networkidle', { timeout: 3_000 }).catch(() => {})

@@ -1,18 +1,19 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { type Carrier, createEngine, type Engine, HenceError } from 'hence'
+import { type App, type Carrier, createEngine, type Engine, HenceError } from 'hence'
 import { type PostgresLogOptions, postgresLog, postgresLogSql } from 'hence/postgres'
-import { logConformance } from 'hence/testing'
-import { Client, type ClientConfig } from 'pg'
+import type { ClientConfig } from 'pg'
 import { type FileLog, openFileLog } from '../../src/log/file-log/file-log.ts'
 import type * as made from '../apps/boxes.ts'
+import type * as statementsMade from '../apps/statements.ts'
 import { appsOf } from '../apps.ts'
 import { appsOnCarrier, releaseFalsely } from '../apps-on-carrier.ts'
-import { startLogCluster } from '../postgres-cluster.ts'
+import { logConformance } from '../log-conformance.ts'
+import { rowsOf, startLogCluster } from '../postgres-cluster.ts'
 
 // The log in a real PostgreSQL. The worst result would be a record that was acknowledged and is not there, or
 // that is there twice.
@@ -51,15 +52,7 @@ async function contents(log: FileLog, partition = 0): Promise<string[]> {
   return found
 }
 
-async function ask<Row extends object>(text: string, given = connection): Promise<Row[]> {
-  const client = new Client(given)
-  await client.connect()
-  try {
-    return (await client.query<Row>(text)).rows
-  } finally {
-    await client.end()
-  }
-}
+const ask = <Row extends object>(text: string, given = connection) => rowsOf<Row>(given, text)
 
 if (cluster !== undefined) {
   logConformance('file log over PostgreSQL', {
@@ -122,6 +115,35 @@ test('an engine derives the same from a directory and from PostgreSQL, on any ma
 
 test('retail and the airline derive the same from files and from PostgreSQL', skip, () =>
   appsOnCarrier(home, async (log) => carrierOf(log)),
+)
+
+test(
+  'rows that new code fills from the past are the same on a machine that follows the log',
+  skip,
+  async () => {
+    const apps = appsOf<typeof statementsMade>(import.meta.resolve('../apps/statements.ts'))
+    const [before, code] = [await apps.bare(), await apps.grown(true)]
+    const place = newPlace()
+    const start = async (name: string, app: object) => {
+      const data = join(home, `${place}-${name}`)
+      await mkdir(join(data, 'code'), { recursive: true })
+      await writeFile(join(data, 'code', `${before.hash}.js`), before.code)
+      const options = { app, data, log: carrierOf(place), partitions: 3, onCodeChange: 'continue', ...quiet }
+      return closedAfter((await createEngine(options as never)) as Engine<App>)
+    }
+    const old = await start('a', before)
+    for (let n = 0; n < 300; n++) {
+      const input = { account: `account-${n % 40}`, cents: n * 3 }
+      await old.enqueue('pay', input as never, { requestId: `r${n}` })
+    }
+    await old.idle()
+    await old.close()
+    const filled = await start('a', code)
+    assert.equal((await filled.scan('entries' as never, { limit: 1_000 })).length, 300)
+    const digest = await filled.digest()
+    await filled.close()
+    assert.equal(await (await start('b', code)).digest(), digest)
+  },
 )
 
 test('of two processes that fight for the log each acknowledged record is there once', skip, async () => {

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import {
   type App,
   type AppBundle,
@@ -14,16 +15,22 @@ import {
   systemClock,
 } from 'hence'
 import { rehearse } from '../../src/engine/rehearsal.ts'
+import { decodeRecord } from '../../src/log/record.ts'
+import { copyLmdbStore } from '../../src/state/lmdb-check.ts'
 import { openLmdbStore } from '../../src/state/lmdb-store.ts'
 import { stateFolder } from '../../src/storage/states.ts'
+import { openDirectory } from '../../src/storage/storage.ts'
 import type * as made from '../apps/ledgers.ts'
+import type * as rung from '../apps/rung-orders.ts'
 import { appsOf } from '../apps.ts'
+import { HandClock } from '../hand-clock.ts'
 import { uuid7 } from '../ids.ts'
 import { randomFrom } from '../random.ts'
 
 // Rehearsals of logs with all that a log can have: none may differ from the state that an engine has made,
 // and none may overlook what somebody has changed in it.
 
+const { rungOrders } = appsOf<typeof rung>(import.meta.resolve('../apps/rung-orders.ts'))
 const { ledgers } = appsOf<typeof made>(import.meta.resolve('../apps/ledgers.ts'))
 const [first, later, strict] = await Promise.all([ledgers(1_000, 0), ledgers(1_000, 1), ledgers(50, 1)])
 const poison = await bundleApp(new URL('../apps/poison.ts', import.meta.url))
@@ -175,5 +182,58 @@ test('whatever somebody has changed is named', async (t) => {
       return true
     })
     await store.write([[collection, [[key, text]]]])
+  }
+})
+
+test('a parked correction that is lost or altered is named', async (t) => {
+  const { data, open } = await house(t, 1)
+  const clock = new HandClock()
+  const storage = await openDirectory({ directory: data, partitions: 1, clock, report() {} })
+  const append = storage.log.append.bind(storage.log)
+  const gate = Promise.withResolvers<void>()
+  let isHeld = false
+  storage.log.append = async (partition, records) => {
+    if (isHeld) await gate.promise
+    // All timers of the key are due then: the correction waits behind those that do not go off with it.
+    isHeld = decodeRecord(records[0] as Buffer).kind === 'correction'
+    if (isHeld) clock.pass(3_600_000)
+    return append(partition, records)
+  }
+  const engine = await open(await rungOrders(1), {
+    ...{ data: storage, clock, handlers: undefined, checkpointRows: 1 },
+  })
+  await engine.submit('place', { name: 'a' } as never, { requestId: 'r' })
+  await engine.reprocessing.start({ app: await rungOrders(2) } as never)
+  const promoted = promote(engine, 'p1')
+  promoted.catch(() => {})
+  const collections = ['t:hence.parked']
+  const copy = `${data}.copy`
+  t.after(() => rm(copy, { recursive: true }))
+  let entry: [string, string] | undefined
+  for (; entry === undefined; await pause(20)) {
+    await rm(copy, { recursive: true, force: true })
+    await mkdir(stateFolder(copy, 1), { recursive: true })
+    await copyLmdbStore(stateFolder(data, 1), stateFolder(copy, 1))
+    const store = await openLmdbStore({ directory: stateFolder(copy, 1), collections })
+    entry = [...store.range('t:hence.parked')][0] as typeof entry
+    await store.close()
+  }
+  for (const each of ['log', 'code']) await cp(join(data, each), join(copy, each), { recursive: true })
+  gate.resolve()
+  await promoted
+  const [key, text] = entry
+  assert.equal(JSON.parse(text).kind, 'correction')
+  const rehearsed = () =>
+    rehearse({ directory: copy, generation: 1, derivationMs: 5_000, positions: [0], share: 1 }, t.signal)
+  assert.ok(await rehearsed())
+  for (const changed of [undefined, text.replace('"at":1', '"at":2')]) {
+    const store = await openLmdbStore({ directory: stateFolder(copy, 1), collections })
+    await store.write([['t:hence.parked', [[key, changed]]]])
+    await store.close()
+    await assert.rejects(rehearsed(), ({ code, message }: HenceError) => {
+      assert.equal(code, 'rehearsal-differs', message)
+      assert.match(message, /\{"table":"hence.parked","key":\["a",-?\d+\]\}/)
+      return true
+    })
   }
 })

@@ -167,9 +167,9 @@ test('each generation is derived again with the code that was in force for each 
   const { stdout } = await hence(['verify', '--data', data])
   assert.match(
     stdout,
-    /✔ Generation 0, which is live: 1 tables, derived again from \d+ records: no difference/,
+    /✔ Generation 0, which is live: 1 table, derived again from \d+ records: no difference/,
   )
-  assert.match(stdout, /✔ Generation 1: 1 tables/)
+  assert.match(stdout, /✔ Generation 1: 1 table,/)
 
   const found = await doctor(data)
   assert.equal(found.code, 0)

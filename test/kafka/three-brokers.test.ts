@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm, truncate } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
@@ -120,8 +120,8 @@ test(crashAt('Kafka append', 'processes duel while brokers are killed and stoppe
       for (const { line } of brokers.all) if (random() < 0.3) line.cut()
       striking ??= strike()
     },
+    settled: () => striking,
   })
-  await striking
   console.log(figures)
 })
 
@@ -132,14 +132,12 @@ test(
     const carrier = open(topic)
     await carrier.facts(facts)
     for (let n = 0; n < 5; n++) await carrier.append(0, batch(`batch ${n}`), n)
-    await pause(1_000)
-    for (const broker of brokers.all) await broker.kill('SIGKILL')
-    for (const { data } of brokers.all) {
-      const folder = join(data, `${topic}-0`)
-      const file = (await readdir(folder)).filter((name) => name.endsWith('.log')).sort()[0]!
-      const bytes = await readFile(join(folder, file))
-      await truncate(join(folder, file), bytes.indexOf('batch 3') - 10)
+    const replicas = brokers.all.map(({ data }) => join(data, `${topic}-0`, `${'0'.repeat(20)}.log`))
+    for (const file of replicas) {
+      while (!(await readFile(file).catch(() => '')).includes('batch 4')) await pause(100)
     }
+    for (const broker of brokers.all) await broker.kill('SIGKILL')
+    for (const file of replicas) await truncate(file, (await readFile(file)).indexOf('batch 3') - 10)
     await Promise.all(brokers.all.map((broker) => broker.start()))
     const other = open(topic, { timeoutMs: 30_000 })
     await other.facts()

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { CarrierStore, DuelBroken, type DuelFigures, duel, memoryCarrier } from 'hence/testing'
+import type { Carrier } from 'hence'
+import { CarrierStore, carrierDuel, carrierFailover, memoryCarrier } from 'hence/testing'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
+import { DuelBroken, type DuelFigures, duel } from '../../src/testing/duel.ts'
 import { simulatedDisk } from '../../src/testing/simulated-disk.ts'
 import { crashAt } from '../crash-points.ts'
 import { eachSeed, replayKept, runsOf } from '../kept-failures.ts'
@@ -13,12 +15,17 @@ import { type Rule, SmallChain } from './small-chain.ts'
 
 const partitions = 2
 
-/** With an odd seed over a carrier that refuses what does not come at the expected position. */
+/** With an odd seed a carrier refuses what does not come at the expected position. */
+function connectTo(seed: number): () => Promise<Carrier> {
+  const carrier = memoryCarrier(new CarrierStore(), { isConditional: seed % 2 === 1 })
+  return async () => carrier
+}
+
 const smallDuel = (seed: number, rule: Rule): Promise<DuelFigures> =>
   duel({
     random: randomFrom(seed),
     partitions,
-    carrier: memoryCarrier(new CarrierStore(), { isConditional: seed % 2 === 1 }),
+    connect: connectTo(seed),
     open: async (_, carrier, clock) => new SmallChain(carrier, partitions, rule, () => clock.now()),
   })
 
@@ -31,7 +38,7 @@ const logDuel = (seed: number): Promise<DuelFigures> => {
   return duel({
     random,
     partitions,
-    carrier: memoryCarrier(new CarrierStore(), { isConditional: seed % 2 === 1 }),
+    connect: connectTo(seed),
     open: (process, carrier, clock) => {
       const place = { directory: '/log', disk: disks[process]!, carrier, partitions }
       return openFileLog({ ...place, clock, follow: true, ...quiet })
@@ -44,6 +51,18 @@ replayKept<number>('carrier-duel', async (seed) => {
   await smallDuel(seed, 'chain')
   await logDuel(seed)
 })
+
+const stores = new Map<string, CarrierStore>()
+const shared = {
+  newPlace: async () => {
+    const place = `place ${stores.size}`
+    stores.set(place, new CarrierStore())
+    return place
+  },
+  open: async (place: string) => memoryCarrier(stores.get(place)),
+}
+carrierDuel('a carrier in memory', shared, { duels: 3 })
+carrierFailover('a carrier in memory', shared)
 
 const small = runsOf(200)
 const large = runsOf(40)

@@ -5,7 +5,8 @@ import { createEngine, HenceError, type Reply } from 'hence'
 import {
   type ClaimHolder,
   type ClaimRow,
-  holderText,
+  type Inputs,
+  inputsPerRow,
   type Usage,
   type Victim,
   type Violation,
@@ -14,7 +15,7 @@ import {
 import { systemTables } from '../../src/derivation/context.ts'
 import type { MemoryStore } from '../../src/state/memory-store.ts'
 import { State } from '../../src/state/state.ts'
-import { TableState } from '../../src/state/table.ts'
+import { type TableShape, TableState } from '../../src/state/table.ts'
 import type * as made from '../apps/claims.ts'
 import { claimsApp } from '../apps/claims.ts'
 import { appsOf } from '../apps.ts'
@@ -86,9 +87,10 @@ interface Holding {
 function rowsOf(plan: ClaimsPlan, store: MemoryStore): Rows {
   const state = new State(store)
   const codec = { encode: JSON.stringify, decode: JSON.parse }
-  const shapes = [...claimsApp(plan).tables.values(), ...systemTables]
-  const codecOf = ({ name }: { name: string }) => (name === 'hence.holders' ? holderText : codec)
-  return new Map(shapes.map((shape) => [shape.name, new TableState(state, shape, codecOf(shape)).scan({})]))
+  const shapes: readonly TableShape[] = [...claimsApp(plan).tables.values(), ...systemTables]
+  return new Map(
+    shapes.map((shape) => [shape.name, new TableState(state, shape, shape.text ?? codec).scan({})]),
+  )
 }
 
 /** The judge, the holder and the app each know which units a request holds. They must agree. */
@@ -119,8 +121,8 @@ function assertAgreed(plan: ClaimsPlan, rows: Rows): void {
     for (const { constraint, key: judgedKey, units, waiting } of value.claims)
       add(waiting ? waits : held, `${constraint} ${judgedKey} ${key[2]}`, units)
   }
-  const inputs = all<object>(rows, 'hence.inputs').flatMap(({ key: [partition], value }) =>
-    Object.keys(value).map((offset) => `${partition}:${offset}`),
+  const inputs = all<Inputs>(rows, 'hence.inputs').flatMap(({ key: [partition, group], value }) =>
+    value.flatMap((input, i) => (input === null ? [] : `${partition}:${Number(group) * inputsPerRow + i}`)),
   )
   const roots = all<ClaimHolder>(rows, 'hence.holders').map(
     ({ value }) => `${value.rootPartition}:${value.rootOffset}`,

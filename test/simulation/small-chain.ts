@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { HenceError } from 'hence'
-import type { DuelLog } from 'hence/testing'
 import type { Carrier } from '../../src/log/carrier.ts'
+import type { DuelLog } from '../../src/testing/duel.ts'
 
 /** The rules of a log over a carrier: the one that is right, and each weaker one that breaks. */
 export type Rule =
