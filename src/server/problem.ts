@@ -78,7 +78,8 @@ const detailMax = 4_000
 
 function problemFor(code: string, advice: string, status: number, message: string): Problem {
   const detail = shown(message, detailMax)
-  const title = `${code[0]!.toUpperCase()}${code.slice(1).replaceAll('-', ' ')}`
+  const words = code.replaceAll('-', ' ').replace(/\b(json|url)\b/g, (word) => word.toUpperCase())
+  const title = `${words[0]!.toUpperCase()}${words.slice(1)}`
   return { type: `urn:hence:error:${code}`, title, status, detail, code, advice }
 }
 

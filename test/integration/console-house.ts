@@ -30,6 +30,8 @@ interface HouseOptions extends Partial<ServerOptions> {
   readonly flights?: number
   /** Code that lets half as many seats again be sold is derived as the candidate. */
   readonly candidate?: boolean
+  /** Default: true. */
+  readonly audit?: boolean
   /** A directory; default: memory. */
   readonly data?: string
 }
@@ -40,11 +42,11 @@ export async function consoleHouse(
   t: Pick<TestContext, 'after'>,
   options: HouseOptions = {},
 ): Promise<ConsoleHouse> {
-  const { flights = 6, candidate = false, data, ...serving } = options
+  const { flights = 6, candidate = false, audit = true, data, ...serving } = options
   const engine = await createEngine<Airline>({
     app: import.meta.resolve('../../examples/airline/reviewed.ts'),
     ...(data === undefined ? { data: memoryStorage({ partitions: 4 }) } : { data, partitions: 4 }),
-    audit: true,
+    audit,
     report: () => {},
     handlers: {
       rebook({ input }: { input: { flight: string } }) {

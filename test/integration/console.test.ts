@@ -206,7 +206,7 @@ test('letters that are typed before the form is there decide nothing', options, 
 })
 
 test('a request is sent from a form, and sent again it was decided before', options, async (t) => {
-  const { engine, url } = await consoleHouse(t, { flights: 1 })
+  const { engine, url } = await consoleHouse(t, { flights: 1, audit: false })
   const { page, faults } = await watchedTab(await profile(t), url)
   const button = (name: string) => page.getByRole('button', { name, exact: true })
   const before = async () => (await engine.log.ends()).reduce((sum, end) => sum + end, 0)
@@ -237,6 +237,10 @@ test('a request is sent from a form, and sent again it was decided before', opti
   assert.deepEqual(await accessibilityFaults(page), [])
   await page.getByRole('link', { name: 'everything that followed' }).click()
   await heading(page, /open-flight/)
+
+  await page.goto(`${url}audit`)
+  await page.getByText('its audit is off').waitFor()
+  assert.equal(await page.getByRole('alert').count(), 0, 'a server without an audit is no fault')
   assert.deepEqual(faults, [])
 })
 

@@ -2,7 +2,7 @@ import './audit.css'
 import { useQuery } from '@tanstack/react-query'
 import { getRouteApi } from '@tanstack/react-router'
 import { type DragEvent, type FormEvent, useState } from 'react'
-import { type FullRecord, get, pathOf } from '../api.ts'
+import { type FullRecord, get, pathOf, Refused } from '../api.ts'
 import { count, fullTime, span } from '../format.ts'
 import { useStatus } from '../live.ts'
 import { Commands, Copy, Facts, RecordLink, Vital } from '../parts.tsx'
@@ -21,10 +21,23 @@ export function Audit() {
   })
   return (
     <Page title="Audit" tools={<Commands command={['head', 'get']} path="audit/head" />}>
-      {head.error && <Problem error={head.error} />}
+      {isOff(head.error) ? <Off /> : head.error && <Problem error={head.error} />}
       {head.data && <NewestHead head={head.data} />}
       <Receipts />
     </Page>
+  )
+}
+
+const isOff = (error: Error | null) => error instanceof Refused && error.problem.code === 'audit-off'
+
+/** A server without an audit is a choice, and no fault. */
+function Off() {
+  return (
+    <p className="prose">
+      This server signs no heads: its audit is off. Start it with <code>hence start --audit</code>, and a
+      receipt can prove to anybody that a request is in the log. Receipts of another server can be checked
+      here.
+    </p>
   )
 }
 
