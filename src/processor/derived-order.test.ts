@@ -178,3 +178,50 @@ test('requests that move to a partition without records are traced, and not held
   await engine.close()
   assert.ok(heldMost <= 1_000, `${heldMost} were held`)
 })
+
+for (const isClose of [true, false]) {
+  const name = `an event that two live generations emitted has a place for each cause, ${isClose ? 'met one by one' : 'known ahead'}`
+  test(name, async () => {
+    const [quick, slow] = [await chimes(10, false, keys), await chimes(50, false, keys)]
+    const clock = new HandClock()
+    const data = memoryStorage({ partitions, clock })
+    const open = (app: AppBundle, given: object) =>
+      createEngine({ app, data: given, clock, report: () => {} } as never) as Promise<Engine<App>>
+    const engine = await open(quick, data)
+    const submit = submitterOf(engine)
+    const begin = (app: AppBundle) => engine.reprocessing.start({ app }, { again: true })
+    const promote = async (requestId: string) => {
+      const { sha256: diff } = await engine.reprocessing.diff()
+      await engine.reprocessing.promote({ diff }, { requestId })
+      await engine.reprocessing.discard()
+    }
+    await submit('set', clockKey)
+    await begin(slow)
+    // The timer goes off in the quick code, and later again in the slow code that takes over.
+    clock.pass(20)
+    await submit('mark', clockKey)
+    await promote('slow')
+    if (isClose) {
+      await begin(slow)
+      await followed(engine)
+    }
+    clock.pass(40)
+    await submit('mark', clockKey)
+    // In the log this stands behind what the timer has told, in the same millisecond.
+    await submit('mark', toldKey)
+    if (!isClose) await begin(slow)
+    await followed(engine)
+    const value = await engine.get('values', [toldKey] as never)
+    assert.deepEqual(value, { value: 2 })
+    const lines: string[] = []
+    await engine.reprocessing.diff({ each: (line) => lines.push(line) })
+    assert.deepEqual(lines, [])
+
+    await promote('again')
+    const digest = await engine.digest()
+    await engine.close()
+    const bare = await open(slow, { ...memoryStorage({ partitions }), log: data.log })
+    assert.equal(await bare.digest(), digest)
+    await bare.close()
+  })
+}

@@ -26,8 +26,8 @@ export class DerivedEventOrder implements EventOrder {
   readonly #generation: number
   readonly #partitions: number
   readonly #channels: Channels
-  /** By target: the causes of the live generation's events that it has still to pass, by event id. */
-  readonly #recorded: readonly Map<string, number>[]
+  /** By target: the places of the live generation's events that it has still to pass; see `placeOf`. */
+  readonly #recorded: readonly Set<string>[]
   /** By target: the events that wait for their places, by id, with their channels. */
   readonly #placed: readonly Map<string, { readonly event: EventRecord; readonly queue: MessageQueue }>[]
   readonly #queues = new Map<number, MessageQueue>()
@@ -42,7 +42,7 @@ export class DerivedEventOrder implements EventOrder {
     this.#generation = generation
     this.#partitions = partitions
     this.#channels = channels
-    this.#recorded = Array.from({ length: partitions }, () => new Map())
+    this.#recorded = Array.from({ length: partitions }, () => new Set())
     this.#placed = Array.from({ length: partitions }, () => new Map())
   }
 
@@ -51,24 +51,23 @@ export class DerivedEventOrder implements EventOrder {
   }
 
   /** Takes note of an event that the live generation emitted and that the target has still to pass. */
-  noteRecorded(target: number, { id, causePartition, causeOffset }: RecordedEvent): void {
-    this.#recorded[target]!.set(id, positionNumber(causePartition, causeOffset))
+  noteRecorded(target: number, event: RecordedEvent): void {
+    this.#recorded[target]!.add(placeOf(event))
   }
 
   /** Nothing is recorded any more once the generation is live. */
   forgetRecorded(): void {
-    for (const ids of this.#recorded) ids.clear()
+    for (const places of this.#recorded) places.clear()
   }
 
   send(source: number, target: number, event: Omit<EventRecord, 'channelNumber'>, time: number): EventRecord {
-    const { id, causePartition, causeOffset } = event
+    const { causePartition, causeOffset } = event
     const sent = { ...event, channelNumber: 0 }
     // A cause that is applied between two records stands at no position. The record that comes next may be
     // known already or not, and may emit the same event; so it must not count, unless the cause is a request
     // that moved and has a position.
     const isBetween = this.#applying !== undefined && this.#applying.root === undefined
-    const isPlaced =
-      !isBetween && this.#recorded[target]!.get(id) === positionNumber(causePartition, causeOffset)
+    const isPlaced = !isBetween && this.#recorded[target]!.has(placeOf(event))
     this.#add(this.#queue(source, target, false), {
       message: {
         time,
@@ -114,7 +113,7 @@ export class DerivedEventOrder implements EventOrder {
       this.#channels.passed(target, recorded, applied)
       return
     }
-    this.#recorded[target]!.delete(recorded.id)
+    this.#recorded[target]!.delete(placeOf(recorded))
     if (applied !== undefined) this.#shift(this.#placed[target]!.get(applied.id)!.queue)
   }
 
@@ -270,6 +269,14 @@ export type SavedDerivedOrder = readonly {
     readonly isPlaced: boolean
   })[]
 }[]
+
+/**
+ * Names the place of an event. Two live generations may emit the same event at different causes, for example
+ * where a timer goes off later in the code that took over; each has its place then.
+ */
+function placeOf({ id, causePartition, causeOffset }: RecordedEvent): string {
+  return `${id}${positionNumber(causePartition, causeOffset)}`
+}
 
 function firstOf({ messages }: MessageQueue): DueMessage {
   return messages.at(0)!.message
