@@ -669,8 +669,8 @@ export class RequestPath {
       decided.push((await this.#log.decided?.(partition)) ?? 0)
     }
     const passOn = (applied: Applied) => this.#reportFailures(applied)
-    const rest = startPause(count, { ...options, clock: this.#options.steady })
-    const pause = (derived: number) => rest(derived) ?? this.checkpointer.saveIfDue()
+    const save = () => this.checkpointer.saveIfDue()
+    const pause = startPause(count, { ...options, clock: this.#options.steady, save })
     const stops = () => signal?.aborted === true
     const deriving = this.#deriveTail({ decided }, { ...given, passOn, pause, stops })
     const replayed = await deriving.finally(() => signal?.throwIfAborted())

@@ -207,8 +207,7 @@ class WarmStandby implements ReadsHost {
     const ends = decided.map((offset, partition) => Math.max(offset, positions[partition]!))
     const left = recordsBefore(ends) - recordsBefore(positions)
     if (left > 0) {
-      const rest = startPause(left, { clock, signal })
-      const pausing = (applied: number) => rest(applied) ?? this.#checkpointer.saveIfDue()
+      const pause = startPause(left, { clock, signal, save: () => this.#checkpointer.saveIfDue() })
       const followCode = () => {
         this.#changed = generation.followCode()
         return this.#changed
@@ -221,7 +220,7 @@ class WarmStandby implements ReadsHost {
         },
       }
       const limits = this.#run && oneByOne(this.#run, derivationMs)
-      await replay(this.#log, replayed, { ends, grows: true, pause: pausing, ...(limits && { limits }) })
+      await replay(this.#log, replayed, { ends, grows: true, pause, ...(limits && { limits }) })
       // After a promotion another generation is live.
       if (liveOf(generation.processor.history) !== generation.number) return this.close()
     }

@@ -20,23 +20,25 @@ export interface StartProgress {
 }
 
 /**
- * Pauses for a start that derives: reports the progress, lets the event loop turn, and stops when the signal
- * aborts.
+ * Pauses for a start that derives: reports the progress, saves, lets the event loop turn, and stops when the
+ * signal aborts.
  * @param of how many records there are to derive
+ * @param options.save begins a checkpoint if one is due; returns what to wait for before more is derived
  * @returns to be called with the number of records that were derived
  */
 export function startPause(
   of: number,
-  options: StartWatch & { readonly clock: Clock },
+  options: StartWatch & { readonly clock: Clock; readonly save: () => Promise<void> | undefined },
 ): (derived: number) => Promise<unknown> | undefined {
-  const { clock, signal, progress } = options
+  const { clock, signal, progress, save } = options
   let since = elapsed(clock)
   if (of > 0) progress?.({ derived: 0, of })
   return (derived) => {
     if (signal?.aborted) return Promise.resolve('stop')
-    if (elapsed(clock) - since < sliceMs) return undefined
+    const room = save()
+    if (elapsed(clock) - since < sliceMs) return room
     progress?.({ derived, of })
-    return turn().then(() => {
+    return (room ?? turn()).then(() => {
       since = elapsed(clock)
       return signal?.aborted ? 'stop' : undefined
     })
