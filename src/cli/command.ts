@@ -81,7 +81,10 @@ async function refreshed(data: string, log: string | undefined): Promise<void> {
   if (log !== undefined) {
     // How safe the log is matters to a start, which says it.
     const carrier = await carrierAt(log, () => {})
-    return withProgress((work) => refresh({ data, log: carrier, ...work }))
+    const isNew = !existsSync(join(data, 'log'))
+    await withProgress((work) => refresh({ data, log: carrier, ...work }))
+    if (isNew) note(`There was no log in ${data}: it now has a copy of the one in ${carrier.name}.`)
+    return
   }
   const { carrier, at } = (await copyIn(data))!
   const time = new Date(at).toISOString()

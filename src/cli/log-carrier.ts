@@ -29,7 +29,7 @@ export async function carrierAt(url: string, reporter: Reporter = printReport): 
     return kafkaLog({ ...kafkaLogAt(url), report })
   }
   throw new InvalidArgumentError(
-    `--log must be the address of a log, postgres://user@host/database or kafka://host:port/topic, not ${url.split('@').at(-1)}.`,
+    `--log must be the address of a log, postgres://user@host/database or kafka://host:port/topic, not ${url.replace(/\/\/.*@/, '//…@')}.`,
   )
 }
 

@@ -50,8 +50,14 @@ function migrateCommand() {
       if (!/^postgres(ql)?:/.test(log)) throw new InvalidArgumentError('Only a log in PostgreSQL has tables.')
       const { migratePostgresLog, postgresLogAt, postgresLogSql } = await import('../postgres/log.ts')
       const options = postgresLogAt(log)
-      if (isPrinted) await printLines(postgresLogSql(options).trim())
-      else await migratePostgresLog(options)
+      if (isPrinted) {
+        await printLines(postgresLogSql(options).trim())
+      } else {
+        await migratePostgresLog(options)
+        await print(
+          `${paint.good('✔')} The tables of the log are there. --print ends with the rights that Hence needs.`,
+        )
+      }
       return exitCode.ok
     })
 }

@@ -7,7 +7,7 @@ import { checkPartition } from '../log/append-check.ts'
 import type { CarriedBatch, Carrier, CarrierBatch, CarrierFacts } from '../log/carrier.ts'
 import { requirePackage } from '../optional-package.ts'
 import { type Reporter, reporterOf } from '../report.ts'
-import type { PostgresConnection } from './work.ts'
+import { configOf, type PostgresConnection } from './work.ts'
 
 export interface PostgresLogOptions {
   /** A connection string, or the options of `Pool` in `pg`. */
@@ -36,7 +36,7 @@ const pageRows = 1_000
 
 /** Returns the statements that create the tables, or bring them up to date; they may run again. */
 export function postgresLogSql(names: TableNames = {}): string {
-  const { batches, kept } = tablesOf(names)
+  const { schema, batches, kept } = tablesOf(names)
   return `
 -- The tables of Hence's log in PostgreSQL, version ${version}.
 CREATE TABLE IF NOT EXISTS ${batches} (
@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS ${kept} (
 INSERT INTO ${kept} (log, name, bytes) VALUES ('', 'version', '${version}')
   ON CONFLICT (log, name) DO UPDATE SET bytes = excluded.bytes;
 -- The least rights of the user that Hence connects as:
+--   GRANT USAGE ON SCHEMA ${schema} TO hence;
 --   GRANT SELECT, INSERT ON ${batches} TO hence;
 --   GRANT SELECT, INSERT, UPDATE ON ${kept} TO hence;
 `
@@ -223,8 +224,21 @@ class PostgresCarrier implements Carrier {
   }
 
   async migrate(): Promise<void> {
-    // Several statements without parameters run as one transaction.
-    await this.#run((client) => client.query(postgresLogSql(this.#options)))
+    await this.#run(async (client) => {
+      try {
+        // Several statements without parameters run as one transaction.
+        await client.query(postgresLogSql(this.#options))
+      } catch (error) {
+        const { code, message } = error as Error & { code?: string }
+        if (code !== insufficientPrivilege) throw error
+        const { schema } = tablesOf(this.#options)
+        throw this.#unusable(
+          `${message}: connect as the owner of the tables, who needs the right to make them ` +
+            `(\`GRANT USAGE, CREATE ON SCHEMA ${schema}\`)`,
+          error,
+        )
+      }
+    })
   }
 
   async close(): Promise<void> {
@@ -319,14 +333,13 @@ class PostgresCarrier implements Carrier {
       }
     }
     const { connection, answerMs = 10_000 } = this.#options
-    const given = typeof connection === 'string' ? { connectionString: connection } : connection
     const pool = new Pool({
       connectionTimeoutMillis: connectMsMax,
       query_timeout: answerMs,
       keepAlive: true,
       max: connectionsMax,
       Client: EndedClient,
-      ...given,
+      ...configOf(connection),
     })
     // A connection that breaks while it is idle leaves the pool; the next statement gets another one.
     pool.on('error', () => {})
@@ -351,14 +364,16 @@ class PostgresCarrier implements Carrier {
   }
 }
 
+const insufficientPrivilege = '42501'
+
 /** An operator's next step about an error of PostgreSQL or TLS; undefined if a retry may succeed. */
 function adviceOf(code: string, message: string): string | undefined {
   // `pg` gives these errors no code.
   if (message.includes('does not support SSL'))
     return 'turn TLS on there (`ssl = on`), or connect without `sslmode`'
-  if (code === '42P01' || code === '42703' || code === '3F000')
-    return 'make the tables with `hence log migrate`'
-  if (code === '42501') return 'grant the rights that `hence log migrate --print` ends with'
+  if (code === '42P01' || code === '42703') return 'make the tables with `hence log migrate`'
+  if (code === '3F000') return 'create the schema'
+  if (code === insufficientPrivilege) return 'grant the rights that `hence log migrate --print` ends with'
   if (code.startsWith('28') || message.startsWith('SASL: '))
     return 'check the user, the password and `pg_hba.conf`'
   if (code === '3D000') return 'create the database'
@@ -367,8 +382,10 @@ function adviceOf(code: string, message: string): string | undefined {
   return undefined
 }
 
-function tablesOf({ schema = 'public', table = 'hence_log' }: TableNames): { batches: string; kept: string } {
+/** The names, quoted. */
+function tablesOf({ schema = 'public', table = 'hence_log' }: TableNames) {
   return {
+    schema: quoted(schema),
     batches: `${quoted(schema)}.${quoted(table)}`,
     kept: `${quoted(schema)}.${quoted(`${table}_kept`)}`,
   }

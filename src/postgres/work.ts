@@ -7,6 +7,18 @@ import type { Reporter } from '../report.ts'
 
 export type PostgresConnection = string | ClientConfig
 
+/**
+ * The options of a connection. `pg` takes the modes of TLS that are named for less to mean `verify-full`, and
+ * prints a warning that a later version will not; here they go on to mean it.
+ */
+export function configOf(connection: PostgresConnection): ClientConfig {
+  const config = typeof connection === 'string' ? { connectionString: connection } : connection
+  const { connectionString: text } = config
+  if (text === undefined || /[?&]uselibpqcompat=true/.test(text)) return config
+  const mode = /(?<=[?&]sslmode=)(prefer|require|verify-ca)(?=&|$)/
+  return { ...config, connectionString: text.replace(mode, 'verify-full') }
+}
+
 /** Work on a database that goes on until it is stopped. */
 interface DatabaseWork {
   /** The subject of a sentence in a report, for example `The PostgreSQL sink "shop"`. */
@@ -57,13 +69,11 @@ export function keepWorking(work: DatabaseWork): { readonly ended: Promise<void>
 
 async function once(work: DatabaseWork, signal: AbortSignal, working: () => void): Promise<void> {
   const { Client } = (await import('pg')).default
-  const { connection } = work
-  const given = typeof connection === 'string' ? { connectionString: connection } : connection
   const client = new Client({
     connectionTimeoutMillis: connectMsMax,
     query_timeout: answerMsMax,
     keepAlive: true,
-    ...given,
+    ...configOf(work.connection),
   })
   // A connection that breaks while it is idle emits an error; the lock is lost, too.
   const losing = new AbortController()

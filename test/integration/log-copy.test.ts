@@ -5,14 +5,14 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { createEngine, HenceError } from 'hence'
 import { copyLogTo, refresh, verify } from 'hence/offline'
-import { postgresLog, postgresLogSql } from 'hence/postgres'
+import { migratePostgresLog, postgresLog, postgresLogSql } from 'hence/postgres'
 import { Client } from 'pg'
 import { memoryCarrier } from '../../src/testing/memory-carrier.ts'
 import type * as made from '../apps/boxes.ts'
 import { appsOf } from '../apps.ts'
 import { releaseFalsely } from '../apps-on-carrier.ts'
 import { hence, Running } from '../hence-process.ts'
-import { logAddress, startLogCluster } from '../postgres-cluster.ts'
+import { logAddress, rowsOf, startLogCluster } from '../postgres-cluster.ts'
 
 // The commands on a log in PostgreSQL, and the way of a log from files into it and back. The worst result
 // would be a copy that lacks a record, or that takes the place of another log.
@@ -57,9 +57,47 @@ test('the tables are made by a command, and by nothing else', { skip: why }, asy
   for (let n = 0; n < 2; n++) {
     const made = await hence(['log', 'migrate', '--log', address])
     assert.equal(made.code, 0, made.stderr)
+    assert.match(made.stdout, /^✔ The tables of the log are there\. .*\n$/)
   }
   const after = await hence(['log', 'cat', '--data', join(home, 'none'), '--log', address])
   assert.match(after.stderr, /There is no log in PostgreSQL/)
+})
+
+test('each missing right is named, with what grants it', { skip: why }, async () => {
+  const { connection } = cluster!
+  const ask = (text: string) => rowsOf(connection, text)
+  const names = { schema: 'apart', table: 'owned' }
+  const as = (user: string) => ({ connection: { ...connection, user }, log: 'rights', ...names })
+  await ask('CREATE ROLE owner LOGIN; CREATE ROLE least LOGIN')
+  const migrated = (message: RegExp) =>
+    assert.rejects(migratePostgresLog(as('owner')), { code: 'carrier-unusable', message })
+  await migrated(/schema "apart" does not exist: create the schema\.$/)
+  await ask('CREATE SCHEMA apart')
+  await migrated(/permission denied .*`GRANT USAGE, CREATE ON SCHEMA "apart"`/)
+  await ask('GRANT USAGE, CREATE ON SCHEMA apart TO owner')
+  await migratePostgresLog(as('owner'))
+
+  const rights = [...postgresLogSql(names).matchAll(/^-- +(GRANT .*) TO hence;$/gm)].map(([, text]) => text!)
+  const each = rights.flatMap((text) => {
+    const [, list, on] = /^GRANT (.*) (ON .*)$/.exec(text)!
+    return list!.split(', ').map((right) => `${right} ${on}`)
+  })
+  assert.equal(each.length, 6)
+  /** Starts a log, and says what was refused. */
+  const run = async (n: number) => {
+    const log = postgresLog({ ...as('least'), log: `rights-${n}`, ...quiet })
+    const data = join(home, `rights-${n}`)
+    const engine = await createEngine({ app: store, data, log, ...quiet })
+    await engine.submit('put', { box: 'b', n }, { requestId: 'r' }).finally(() => engine.close())
+  }
+  for (const right of each) await ask(`GRANT ${right} TO least`)
+  await run(0)
+  for (const [n, right] of each.entries()) {
+    await ask(`REVOKE ${right} FROM least`)
+    const message = /permission denied for (table|schema).*grant the rights that `hence log migrate --print`/
+    await assert.rejects(run(n + 1), { code: 'carrier-unusable', message }, right)
+    await ask(`GRANT ${right} TO least`)
+  }
 })
 
 test('a log goes into PostgreSQL and back, hash by hash', { skip: why }, async () => {
@@ -124,6 +162,10 @@ test('the commands for a directory bring its copy up to date, or say how old it 
     return { lines: stdout.trim().split('\n').length, stderr }
   }
   const first = await count(other, '--log', url)
+  assert.match(
+    first.stderr,
+    /^There was no log in .*other-machine: it now has a copy of the one in PostgreSQL/,
+  )
   await filled(active, 12, 'commands')
   const old = await count(other)
   assert.equal(old.lines, first.lines)

@@ -177,10 +177,19 @@ server_round_robin = 1
     const ca = `sslrootcert=${encodeURIComponent(certificate)}`
     while ((await ask<{ ssl: string }>('SHOW ssl'))[0]!.ssl !== 'on');
     await connect(at(`sslmode=verify-full&${ca}`))
+    const warnings: string[] = []
+    const warned = ({ message }: Error) => warnings.push(message)
+    process.on('warning', warned)
+    // Each of them means `verify-full`; the driver would warn that it once will not.
+    for (const mode of ['prefer', 'require', 'verify-ca', 'verify-full']) {
+      await connect(at(`sslmode=${mode}&${ca}`))
+      await refused(at(`sslmode=${mode}`), /self-signed certificate.*check the TLS settings/)
+    }
+    process.off('warning', warned)
+    assert.deepEqual(warnings, [])
+    await connect(at('uselibpqcompat=true&sslmode=require'))
     await connect(at('sslmode=no-verify'))
     await connect(at('sslmode=disable'))
-    await refused(at('sslmode=verify-full'), /self-signed certificate.*check the TLS settings/)
-    await refused(at('sslmode=require'), /check the TLS settings/)
     const missing = at('sslmode=verify-full&sslrootcert=/nowhere.pem')
     await refused(missing, /nowhere\.pem.*correct its path/)
 
