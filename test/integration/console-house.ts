@@ -87,14 +87,11 @@ export interface Watched {
   readonly page: Page
   /** Violations of the policy, errors of the page, and requests to anywhere else. */
   readonly faults: string[]
-  /** The texts of the scripts that it has loaded. */
-  readonly scripts: Promise<string>[]
 }
 
 export async function watchedTab(context: BrowserContext, url: string): Promise<Watched> {
   const page = await context.newPage()
   const faults: string[] = []
-  const scripts: Promise<string>[] = []
   const { origin } = new URL(url)
   await page.exposeFunction('refused', (what: string) => faults.push(`policy: ${what}`))
   await page.addInitScript(
@@ -105,10 +102,7 @@ export async function watchedTab(context: BrowserContext, url: string): Promise<
     if (!request.url().startsWith(origin) && !request.url().startsWith('blob:'))
       faults.push(`sent to ${request.url()}`)
   })
-  page.on('response', (response) => {
-    if (response.url().endsWith('.js')) scripts.push(response.text())
-  })
-  return { page, faults, scripts }
+  return { page, faults }
 }
 
 const axe = await readFile(fileURLToPath(import.meta.resolve('axe-core')), 'utf8')
