@@ -174,6 +174,8 @@ function earlyServer(options: ServeOptions) {
   let saidAt = performance.now()
   /** The process that is active, while this one waits. */
   let followed: string | undefined
+  /** Whether it has caught up with that process once. */
+  let isWarm = false
   const listen = () => {
     opening = server.listen(options.port, options.host).then(() => server)
     return opening
@@ -191,11 +193,13 @@ function earlyServer(options: ServeOptions) {
         void opening.then(() => note(text))
       }
       followed = follows
-      if (follows !== undefined || performance.now() - saidAt < sayMs) return
+      if ((follows !== undefined && isWarm) || performance.now() - saidAt < sayMs) return
       saidAt = performance.now()
-      note(`Starting: ${derived} of ${of} records are derived.`)
+      note(`${follows === undefined ? 'Starting' : 'Following'}: ${derived} of ${of} records are derived.`)
     },
     async serve(standby: Standby<App>, report: Reporter): Promise<void> {
+      isWarm = true
+      note('It has caught up, and serves reads.')
       server.serve(await serverOf(standby, options, report))
     },
     /** The server that listens already, if there is one. */

@@ -41,8 +41,22 @@ test('a standby answers reads, says how old they are, and takes over', async (t)
   const active = await start('a')
   for (const order of ['x', 'yy', 'zz']) await buy(active, order)
   const { promise: offered, resolve: standby } = Promise.withResolvers<Standby<Sales>>()
-  const next = start('b', { wait: true, standby })
+  let told: object | undefined
+  let toldFirst: object | undefined
+  const next = start('b', {
+    wait: true,
+    progress: (far) => {
+      told = far
+    },
+    standby: (each) => {
+      toldFirst = told
+      standby(each)
+    },
+  })
   const reads = await offered
+  // It says that it has caught up once it has, whether or not it can look again.
+  const { of } = toldFirst as { of: number }
+  assert.deepEqual(toldFirst, { derived: of, of, follows: 'http://a' })
 
   // Reads behind a token wait until the copy has it, and the views have folded it.
   const { token } = await buy(active, 'www')

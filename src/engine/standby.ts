@@ -97,8 +97,7 @@ export async function becomeActive(
           said = who
           const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
           look = { at, frontier, ends }
-          const far = warm.follow(address ?? who, ends)
-          progress?.(far)
+          warm.follow(address ?? who, ends)
         }
         unreachable = false
       } catch (error) {
@@ -156,7 +155,9 @@ class WarmStandby implements ReadsHost {
   #generation: Generation | undefined
   views: Views | undefined
   readonly foldsWithinMs = afterMsMax
-  #progress: StartProgress & { readonly follows: string } = { derived: 0, of: 0, follows: '' }
+  #follows = ''
+  /** How many records the copy has. */
+  #copied = 0
   /** When the last look began whose records are all derived. */
   #derivedAt: number | undefined
   /** The next look of which that will be said. */
@@ -180,17 +181,21 @@ class WarmStandby implements ReadsHost {
     this.#checkpointer = new Checkpointer(() => this.#generation!, { rows: options.checkpointRows })
   }
 
-  /** Notes who is active, and how many records of the copy are derived. */
-  follow(follows: string, ends: readonly number[]): StartProgress {
-    const positions = this.#generation?.processor.positions
-    this.#progress = { derived: positions ? recordsBefore(positions) : 0, of: recordsBefore(ends), follows }
-    return this.#progress
+  /** Notes who is active, and where the copy ends. */
+  follow(follows: string, ends: readonly number[]): void {
+    this.#follows = follows
+    this.#copied = recordsBefore(ends)
+    this.#say()
   }
 
-  /** How far it is, once it follows nobody. */
+  /** How far it is. */
   get far(): StartProgress {
-    const { derived, of } = this.#progress
-    return { derived, of }
+    const positions = this.#generation?.processor.positions
+    return { derived: positions ? recordsBefore(positions) : 0, of: this.#copied }
+  }
+
+  #say(): void {
+    this.#options.progress?.({ ...this.far, follows: this.#follows })
   }
 
   /** Derives what the copy has since a look. */
@@ -207,7 +212,8 @@ class WarmStandby implements ReadsHost {
     const ends = decided.map((offset, partition) => Math.max(offset, positions[partition]!))
     const left = recordsBefore(ends) - recordsBefore(positions)
     if (left > 0) {
-      const pause = startPause(left, { clock, signal, save: () => this.#checkpointer.saveIfDue() })
+      const save = () => this.#checkpointer.saveIfDue()
+      const pause = startPause(left, { clock, signal, save, progress: () => this.#say() })
       const followCode = () => {
         this.#changed = generation.followCode()
         return this.#changed
@@ -221,6 +227,7 @@ class WarmStandby implements ReadsHost {
       }
       const limits = this.#run && oneByOne(this.#run, derivationMs)
       await replay(this.#log, replayed, { ends, grows: true, pause, ...(limits && { limits }) })
+      this.#say()
       // After a promotion another generation is live.
       if (liveOf(generation.processor.history) !== generation.number) return this.close()
     }
@@ -279,10 +286,10 @@ class WarmStandby implements ReadsHost {
   }
 
   refusal(): HenceError {
-    const { follows, derived, of } = this.#progress
+    const { derived, of } = this.far
     return retryError(
       'engine-standby',
-      `This process follows the log, and ${follows} is active. ${derived} of ${of} records are derived. ` +
+      `This process follows the log, and ${this.#follows} is active. ${derived} of ${of} records are derived. ` +
         'Nothing was written: send the same request there.',
     )
   }
