@@ -260,6 +260,38 @@ function startsSales({ home, signal, closing }: Awaited<ReturnType<typeof engine
     )
 }
 
+test('a note of the process before that comes late stops nobody', async (t) => {
+  const { home, signal, closing } = await engineHome(t)
+  const store = new CarrierStore()
+  const start = startsSales({ home, signal, closing })
+  const buy = (engine: Engine<Sales>, order: string) =>
+    engine.submit('buy', { order, sku: 's', customer: 'c', cents: 5 }, { requestId: `r-${order}` })
+  const whole = memoryCarrier(store)
+  // As where a commit waits for a synchronous replica: what was sent takes effect much later.
+  const { promise: later, resolve: release } = Promise.withResolvers<void>()
+  let isHeld = false
+  const active = await start('a', {
+    ...whole,
+    async put(name, bytes) {
+      if (name === 'active' && isHeld) await later
+      await whole.put(name, bytes)
+    },
+  })
+  await buy(active, 'x')
+  const next = start('b', memoryCarrier(store), { wait: true })
+  isHeld = true
+  const taken = await next
+  await buy(taken, 'y')
+  const holder = async () => JSON.parse(String(await whole.get('active'))).address
+  assert.equal(await holder(), 'http://b')
+  release()
+  while ((await holder()) !== 'http://a') await turn()
+  while ((await holder()) !== 'http://b') await turn()
+  assert.deepEqual(await taken.health(), { ready: true })
+  assert.equal((await buy(taken, 'z')).status, 'accepted')
+  while ((await active.health()).ready) await turn()
+})
+
 test('of two standbys that see the log released one takes it, and the other follows that one', async (t) => {
   const { home, signal, closing } = await engineHome(t)
   const store = new CarrierStore()

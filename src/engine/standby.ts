@@ -126,7 +126,7 @@ export async function becomeActive(
 async function take({ log, note }: StandbyHost, epoch: number | undefined): Promise<void> {
   try {
     await log.claim(epoch)
-    await note.begin()
+    await note.begin(await log.epoch())
   } catch (error) {
     await log.stepBack()
     throw error

@@ -17,6 +17,8 @@ interface Note {
   readonly pid: number
   /** Where others reach it. */
   readonly address?: string
+  /** That of the log when the process took it; an earlier version of Hence left it out. */
+  readonly epoch?: number
   /** Counts the beats; undefined once it has released the log. */
   readonly beat?: number | undefined
   /** No record with an earlier log time comes any more; left out where nobody says so. */
@@ -39,7 +41,7 @@ interface Holder {
 export class ActiveNote {
   readonly #carrier: Carrier
   readonly #clock: Clock
-  readonly #own: Note
+  #own: Note
   /** Returns the least log time that a record to come may have. */
   frontier: (() => number) | undefined
   #seen: Note | undefined
@@ -94,9 +96,10 @@ export class ActiveNote {
     return this.#isActive && (ms > silentMs || this.#taken !== undefined) ? Math.max(1, ms) : 0
   }
 
-  /** Says from here on that this process is active. */
-  async begin(): Promise<void> {
+  /** Says from here on that this process is active: it has taken the log with this epoch. */
+  async begin(epoch: number): Promise<void> {
     const at = elapsed(this.#clock)
+    this.#own = { ...this.#own, epoch }
     await this.#write(this.#beat)
     this.#confirmedAt = at
     this.#isActive = true
@@ -129,7 +132,9 @@ export class ActiveNote {
     try {
       const at = elapsed(this.#clock)
       const note = await this.#read()
-      if (note !== undefined && note.process !== this.#own.process) this.#taken = taken(note)
+      // The note of a process that had the log before may come late.
+      const isLater = note?.process !== this.#own.process && (note?.epoch ?? Infinity) >= this.#own.epoch!
+      if (note !== undefined && isLater) this.#taken = taken(note)
       else {
         await this.#write(++this.#beat)
         this.#confirmedAt = at
