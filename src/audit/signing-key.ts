@@ -11,8 +11,10 @@ const privateName = 'key.pem'
 export const publicKeyName = 'public-key.pem'
 const publicKeyNames = /^public-key(-[0-9a-f]{16})?\.pem$/
 
+export const signerName = 'signer.pem'
+
 /** A copy of the public key beside the folder, by which a start notices that the folder itself is lost. */
-const signerIn = (folder: string) => join(dirname(folder), 'signer.pem')
+const signerIn = (folder: string) => join(dirname(folder), signerName)
 
 /**
  * Reads the signing key of a folder. Only the owner may read its file.
@@ -39,6 +41,21 @@ export async function readSigningKey(
   const key = privateKeyOf(path, text)
   if (known !== undefined && publicPem(key) !== publicPem(known)) throw mismatch(path, folder)
   return key
+}
+
+/**
+ * Checks the key of a machine that shares its log with others, before it signs: one key signs for them all.
+ * @param signer the public key that has signed on any of them, if one has
+ * @throws HenceError `signing-key-missing`, `signing-key-mismatch`, `signing-key-unusable` (operator)
+ */
+export async function checkSigner(folder: string, signer: string | undefined, isNew = false): Promise<void> {
+  const key = await readSigningKey(folder, signer !== undefined, isNew)
+  if (key === undefined || signer === undefined || isNew || publicPem(key) === signer) return
+  throw operatorError(
+    'signing-key-mismatch',
+    `The key ${join(folder, privateName)} is not the one that signs tree heads of this log on the other ` +
+      'machines. Nothing was signed or changed. Copy their folder `audit` to this one.',
+  )
 }
 
 /**
@@ -100,7 +117,7 @@ export async function halvesIn(folder: string) {
 
 export const newSigningKey = (): KeyObject => generateKeyPairSync('ed25519').privateKey
 
-function publicPem(key: KeyObject): string {
+export function publicPem(key: KeyObject): string {
   const publicKey = key.type === 'private' ? createPublicKey(key) : key
   return publicKey.export({ type: 'spki', format: 'pem' }) as string
 }
@@ -151,8 +168,8 @@ const missing = (path: string) =>
   operatorError(
     'signing-key-missing',
     `The key ${path}, which has signed tree heads of this log, is missing. Nothing was signed or changed. ` +
-      'Put it back from a copy. Only if there is none, ask for a new one: `hence start --audit ' +
-      '--new-key`, or `newKey` in code.',
+      'Put it back from a copy, such as the folder `audit` of another machine with this log. Only if there is ' +
+      'none, ask for a new one: `hence start --audit --new-key`, or `newKey` in code.',
   )
 
 const mismatch = (path: string, folder: string) =>

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { cp, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
@@ -290,6 +291,46 @@ test('a note of the process before that comes late stops nobody', async (t) => {
   assert.deepEqual(await taken.health(), { ready: true })
   assert.equal((await buy(taken, 'z')).status, 'accepted')
   while ((await active.health()).ready) await turn()
+})
+
+test('all machines sign with one key, and one without it does not start', async (t) => {
+  const { home, signal, closing } = await engineHome(t)
+  const store = new CarrierStore()
+  const start = startsSales({ home, signal, closing })
+  const codes: string[] = []
+  const report: Reporter = ({ code }) => codes.push(code)
+  const audited = (name: string, more: object = {}) =>
+    start(name, memoryCarrier(store), { audit: true, wait: true, report, ...more })
+  const buy = (engine: Engine<Sales>, order: string) =>
+    engine.submit('buy', { order, sku: 's', customer: 'c', cents: 5 }, { requestId: `r-${order}` })
+  const signer = (name: string) => readFile(join(home, name, 'signer.pem'), 'utf8')
+  const active = await audited('a')
+  await buy(active, 'x')
+  await active.audit.head()
+  await assert.rejects(audited('b'), { code: 'signing-key-missing' })
+
+  await cp(join(home, 'a/audit'), join(home, 'b/audit'), { recursive: true })
+  const { promise: offered, resolve: standby } = Promise.withResolvers<Standby<Sales>>()
+  const next = audited('b', { standby })
+  await offered
+  await active.close()
+  const taken = await next
+  await buy(taken, 'y')
+  await taken.audit.head()
+  assert.equal(await signer('b'), await signer('a'))
+  await taken.close()
+  assert.ok(!codes.includes('heads-lost'), codes.join())
+
+  // A key that was made where nobody knew of the log.
+  const alone = await start('c', memoryCarrier(new CarrierStore()), { audit: true })
+  await buy(alone, 'x')
+  await alone.audit.head()
+  await alone.close()
+  await cp(join(home, 'c/audit'), join(home, 'd/audit'), { recursive: true })
+  await assert.rejects(audited('d'), { code: 'signing-key-mismatch' })
+  const other = await audited('d', { audit: { newKey: true } })
+  await other.close()
+  await assert.rejects(audited('b'), { code: 'signing-key-mismatch' })
 })
 
 test('of two standbys that see the log released one takes it, and the other follows that one', async (t) => {

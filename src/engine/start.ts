@@ -1,4 +1,5 @@
 import type { App } from '../app/index.ts'
+import { checkSigner, publicPem, signerName } from '../audit/signing-key.ts'
 import { orAborted } from '../clock.ts'
 import { changeError, endAll, engineClosed } from '../failure.ts'
 import { deriveApart } from '../generation/apart.ts'
@@ -45,6 +46,13 @@ export async function startEngine<A extends App>(
     heldBytes: heldBytesOf(settings.queueBytesMax),
   }
   let warm: Generation | undefined
+  const { publish = [], newKey = false } = typeof audit === 'object' ? audit : {}
+  /** All machines of a log in a carrier sign with one key. */
+  const checkKey = async () => {
+    if (!audit || storage.carried === undefined || storage.audit === undefined) return
+    await checkSigner(storage.audit, await storage.kept(signerName), newKey)
+  }
+  await checkKey()
   if (storage.carried)
     warm = await becomeActive({ ...storage.carried, storage, codes, generations }, settings)
   if (!warm) await adoptState(generations, storage, settings)
@@ -64,7 +72,8 @@ export async function startEngine<A extends App>(
   try {
     ;({ path, reprocessor } = connect(settings, { codes, storage, generations, generation, steady }))
     if (audit) {
-      const { publish = [], newKey } = audit === true ? {} : audit
+      // The first of them may have made it meanwhile.
+      await checkKey()
       const signing = { publish: [publish].flat(), newKey }
       const { directory } = storage
       const rehearsal = () => {
@@ -73,6 +82,7 @@ export async function startEngine<A extends App>(
       }
       const given = { log, folder: storage.audit, clock, report, ...signing }
       await auditing.open(given, directory === undefined ? undefined : rehearsal)
+      if (storage.carried) await storage.keep(signerName, publicPem(auditing.needed().publicKey))
     }
     if (storage.carried) storage.carried.note.frontier = () => path!.frontier
     const replayed = await path.start(afterDeath(storage, generation, check), settings)

@@ -354,7 +354,11 @@ class PostgresCarrier implements Carrier {
     // A socket that is not there is another failure.
     const advice = syscall === 'open' ? 'correct its path in the connection' : adviceOf(code, message)
     if (advice !== undefined) return this.#unusable(`${message}: ${advice}`, cause)
-    const text = `${this.name} cannot be reached at present: ${message}. Whatever was being written is there whole or not at all; retry.`
+    const isLate = message === 'Query read timeout'
+    const why = isLate
+      ? 'it gives no answer; does it wait for a synchronous standby that is away?'
+      : `${message}.`
+    const text = `${this.name} cannot be reached at present: ${why} Whatever was being written is there whole or not at all; retry.`
     return retryError('carrier-unreachable', text, { cause })
   }
 

@@ -39,6 +39,7 @@ const borrowed: Readonly<Record<string, string>> = {
   'docs/reference/engine.md': 'docs/reference/app.md',
   'docs/reference/http.md': 'docs/reference/app.md',
   'docs/how-to/audit.md': 'docs/reference/app.md',
+  'docs/how-to/high-availability.md': 'docs/how-to/log-in-postgres.md',
   'docs/how-to/mount.md': 'docs/reference/app.md',
   'docs/how-to/sessions.md': 'docs/reference/app.md',
   'docs/reference/client.md': 'docs/reference/app.md',

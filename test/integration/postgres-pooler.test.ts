@@ -127,6 +127,11 @@ server_round_robin = 1
       await ask('SELECT pg_reload_conf()')
       const waiting = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
       try {
+        const hasty = postgresLog({ connection: pooled, log: 'hasty', answerMs: 500, report: () => {} })
+        t.after(() => hasty.close())
+        let error: Error | undefined
+        while (!error) await hasty.put('x', Buffer.alloc(1)).catch((each) => (error = each))
+        assert.match(error.message, /gives no answer; does it wait for a synchronous standby/)
         // The sessions of the pooler learn of the setting at different moments.
         for (let outcome = ''; outcome !== 'carrier-unreachable'; ) {
           let isOver = false
