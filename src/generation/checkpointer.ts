@@ -4,6 +4,8 @@ import type { Generation } from './generation.ts'
 const fullAt = 4
 /** With so many checkpoints' rows in memory, a checkpoint that failed is not repeated. */
 const hopelessAt = 32
+/** A checkpoint may forget so many times its rows of a kind: more than are added until it is saved. */
+const forgetsMax = 4
 
 /** Checkpoints a generation in the background, one at a time, when enough rows, or bytes, have changed. */
 export class Checkpointer {
@@ -62,7 +64,7 @@ export class Checkpointer {
 
   async #save(generation: Generation): Promise<void> {
     try {
-      await generation.checkpoint(this.#rows)
+      await generation.checkpoint(forgetsMax * this.#rows)
       this.#dueAt = 1
     } catch (error) {
       // Nothing is lost, since the log has everything: the next checkpoint comes after as many changes.

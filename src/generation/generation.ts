@@ -12,6 +12,7 @@ import type { Replayed } from '../processor/replay.ts'
 import { Reader } from '../query/reader.ts'
 import type { Program } from '../sandbox/program.ts'
 import { terminatedRun } from '../sandbox/watchdog.ts'
+import { pieceRows } from '../state/pieces.ts'
 import { State } from '../state/state.ts'
 import type { Store } from '../state/store.ts'
 import type { TableState } from '../state/table.ts'
@@ -131,7 +132,15 @@ export class Generation implements Replayed {
       return !state.isAbandoned
     }
     if (forgets > 0) {
-      for (const _ of processor.forget(forgets)) if (!(await pause())) return
+      // Twice as much as others added in the turn before, or there would be more and more.
+      let due = 0
+      for (const _ of processor.forget(forgets)) {
+        due -= pieceRows
+        if (due > 0) continue
+        const before = state.dirtyCount
+        if (!(await pause())) return
+        due = 2 * (state.dirtyCount - before)
+      }
       if (!(await pause())) return
     }
     await processor.checkpoint()
