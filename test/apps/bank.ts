@@ -22,6 +22,9 @@ export interface Variant {
   readonly places?: { readonly limit: number; readonly mode: 'strict' | 'loose' }
 }
 
+/** Stays exact however many moves there are, so that their order shows. */
+const folded = (moves: number) => moves % 1_000_000_007
+
 const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
 
 /** One version of a bank that moves money between accounts of all partitions. */
@@ -58,14 +61,14 @@ export function bank(variant: Variant = {}) {
     claims: ({ to }) => (places ? [room.claim(to, 1)] : []),
     compensate(tx, { from, to, cents }) {
       const { cents: had, moves } = tx.get(accounts)!
-      tx.put(accounts, { cents: had + cents, moves: moves * 2 })
+      tx.put(accounts, { cents: had + cents, moves: folded(moves * 2) })
       tx.emit(paid, { to: rename(to), cents: -cents })
       tx.effect(letter, { to: from, text: `no room at ${to} for ${cents}` })
     },
     derive(tx, { from, to, cents }) {
       if (cents > most) return reject('too-much')
       const { cents: had, moves } = tx.get(accounts) ?? { cents: 0, moves: 0 }
-      tx.put(accounts, { cents: had - cents - fee, moves: moves + 1 })
+      tx.put(accounts, { cents: had - cents - fee, moves: folded(moves + 1) })
       if (detour) tx.emit(passed, { till: from[0]!, to: rename(to), cents })
       else tx.emit(paid, { to: rename(to), cents })
       if (cents % 7 === 0)
@@ -77,7 +80,7 @@ export function bank(variant: Variant = {}) {
   })
   const arrives = account.on(paid, (tx, { cents }) => {
     const { cents: had, moves } = tx.get(accounts) ?? { cents: 0, moves: 0 }
-    tx.put(accounts, { cents: had + cents, moves: moves * 3 + 1 })
+    tx.put(accounts, { cents: had + cents, moves: folded(moves * 3 + 1) })
   })
   const passes = till.on(passed, (tx, { to, cents }) => {
     tx.put(tills, { count: (tx.get(tills)?.count ?? 0) + 1 })
@@ -85,7 +88,7 @@ export function bank(variant: Variant = {}) {
   })
   const isLate = account.on(late, (tx) => {
     const { cents, moves } = tx.get(accounts)!
-    tx.put(accounts, { cents, moves: moves + 1_000 })
+    tx.put(accounts, { cents, moves: folded(moves + 1_000) })
     tx.emit(paid, { to: rename('a1'), cents: 0 })
   })
   const sorry = () =>
