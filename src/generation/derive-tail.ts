@@ -111,7 +111,6 @@ export async function deriveTail(
       return recordsBefore(derived().processor.positions) - began
     } catch (error) {
       if (!(error instanceof Interruption)) throw error
-      derived().state.abandon()
       interrupted = error
     }
   }

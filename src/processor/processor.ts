@@ -238,6 +238,11 @@ export class Processor {
     return { partition, offset, ...(this.#between && { between: nameOf(this.#between) }) }
   }
 
+  /** After an interruption: nothing in memory is used or saved from here on. */
+  abandon(): void {
+    this.#state.abandon()
+  }
+
   /** How long the longest derivation of the last record took, in milliseconds, if it was watched. */
   get longestMs(): number {
     return this.#recordContext.longestMs

@@ -87,7 +87,10 @@ export async function replay(log: Log, replayed: Replayed, options: ReplayOption
   try {
     return await replayMerged(merge, log, replayed, ends, options)
   } catch (error) {
-    if (!(error instanceof Interruption) || options.limits !== undefined) throw error
+    if (!(error instanceof Interruption)) throw error
+    // At once: a checkpoint must not save half a record while the log is being closed.
+    replayed.processor.abandon()
+    if (options.limits !== undefined) throw error
     throw cannotDerive(
       error,
       replayed.processor.isLive

@@ -249,6 +249,33 @@ for (const partitions of partitionCounts) {
   })
 }
 
+test('half a record that was interrupted is not saved while the log is being closed', async () => {
+  const data = memoryStorage({ partitions: 1 })
+  const { log } = data
+  const read = log.read.bind(log)
+  log.read = (...given) => {
+    const batches = read(...given)[Symbol.asyncIterator]()
+    return {
+      [Symbol.asyncIterator]: () => ({
+        next: () => batches.next(),
+        async return(value) {
+          for (let turns = 0; turns < 50; turns++) await new Promise(setImmediate)
+          return (await batches.return?.(value)) ?? { done: true, value }
+        },
+      }),
+    }
+  }
+  const engine = await createEngine({
+    ...{ app: bundle, data, partitions: 1, derivationMs: 100, checkpointRows: 1, report() {} },
+  })
+  for (let n = 0; n < 5; n++) {
+    await engine.submit('count', { jar: 'a' }, { requestId: `c${n}` })
+    await engine.submit('walk', { jar: 'a', step: 0 }, { requestId: `w${n}` })
+  }
+  assert.deepEqual(await engine.get('counts', ['a']), { n: 5 })
+  await engine.close()
+})
+
 test('what took long and ended is never ruled on later', async () => {
   // How fast the loop runs in the realm differs from here, so it may end before it is called slow.
   for (let step = slowStep(); !(await tookLong(step)); step /= 2);
