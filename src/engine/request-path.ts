@@ -17,7 +17,7 @@ import { everyPartition, partitionOf } from '../log/partitions.ts'
 import { type CorrectionRecord, encodeCorrection, encodeTick, encodeWatermark } from '../log/record.ts'
 import { type Applied, failuresOf } from '../processor/applied.ts'
 import { heldBytesMax } from '../processor/channels.ts'
-import { GroupSize } from '../processor/limits.ts'
+import { applyGroup } from '../processor/limits.ts'
 import type { Processor } from '../processor/processor.ts'
 import type { Reader } from '../query/reader.ts'
 import type { Preview } from '../query/story.ts'
@@ -101,7 +101,6 @@ export class RequestPath {
   readonly #writers: readonly PartitionWriter[]
   readonly #ticker: Ticker
   readonly #ending = new AbortController()
-  readonly #groups = new GroupSize()
   readonly #validation = new Validation<Unadmitted>(
     () => suspectMs(this.#live.derivationMs),
     () => this.#live.program,
@@ -358,19 +357,18 @@ export class RequestPath {
       const processor = this.#processor
       const from = processor.position(partition)
       assert(from >= offset, 'a partition has applied all records before a batch', from, offset)
-      const group = records.slice(from - offset, from - offset + this.#groups.records)
-      if (group.length === 0) break
+      const left = offset + records.length - from
+      if (left === 0) break
       const results: Applied[] = []
-      const act = () => {
-        if (this.#reloading) return
-        for (let i = 0; i < group.length; i++) {
-          const applied = processor.apply(partition, from + i, time, group[i]!.record)
-          assert(applied !== 'early', 'an event is appended after its cause was applied')
-          results.push(applied)
-        }
+      const apply = (index: number) => {
+        if (this.#reloading) return false
+        const applied = processor.apply(partition, from + index, time, records[from - offset + index]!.record)
+        assert(applied !== 'early', 'an event is appended after its cause was applied')
+        results.push(applied)
+        return true
       }
       try {
-        await this.#groups.apply(processor, group.length, suspectMs(this.#live.derivationMs), act)
+        await applyGroup(processor, left, suspectMs(this.#live.derivationMs), apply)
       } catch (error) {
         if (error instanceof Interruption) this.#hold({ partition, offset: from })
         else for (const applied of results) this.#passOn(applied)

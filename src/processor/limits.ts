@@ -1,5 +1,5 @@
 import { failedKey, type HenceError, operatorError } from '../failure.ts'
-import type { Interruption, InterruptionCode } from '../sandbox/timed.ts'
+import { elapsedMs, type Interruption, type InterruptionCode } from '../sandbox/timed.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import type { Processor } from './processor.ts'
 
@@ -9,30 +9,35 @@ export const derivationMsDefault = 5_000
 /** A record that was derived before may take this many times the limit: the machine may be slower or busy. */
 export const decidedTimes = 10
 
-/** A group of records should take 1 / `part` of its limit. */
+/** A group of records ends when it has taken 1 / `part` of its limit: only one record alone can exceed it. */
 const part = 20
 const groupMax = 4_096
 
-/** Chooses how many records to apply under one limit, so that a group takes a small part of it. */
-export class GroupSize {
-  #records = 16
-
-  get records(): number {
-    return this.#records
+/**
+ * Applies records under one limit, in a turn of the event loop, until they have taken a small part of it.
+ * @param count how many there are
+ * @param ms how long they may take together
+ * @param apply applies the record with this index; false if it has to wait
+ * @returns how many were applied
+ * @throws Interruption, with the position of the record that was being derived
+ */
+export async function applyGroup(
+  processor: Pick<Processor, 'interruption'>,
+  count: number,
+  ms: number,
+  apply: (index: number) => boolean,
+): Promise<number> {
+  const most = Math.min(count, groupMax)
+  let applied = 0
+  const act = () => {
+    const until = elapsedMs() + ms / part
+    while (applied < most && apply(applied)) {
+      applied++
+      if (elapsedMs() >= until) break
+    }
   }
-
-  /**
-   * Applies a group of records under one limit, in a turn of the event loop.
-   * @param ms how long they may take together
-   * @throws Interruption, with the position of the record that was being derived
-   */
-  async apply(processor: Processor, count: number, ms: number, act: () => void): Promise<void> {
-    const tookMs = await withinLimit(ms, act)
-    if (tookMs === undefined) throw processor.interruption()
-    if (count < this.#records && tookMs < ms / part) return
-    const wanted = Math.floor((count * ms) / part / Math.max(tookMs, 0.01))
-    this.#records = Math.max(1, Math.min(wanted, 4 * count, groupMax))
-  }
+  if ((await withinLimit(ms, act)) === undefined) throw processor.interruption()
+  return applied
 }
 
 /** The error for a record that cannot be derived within the limits and that nothing may rule on. */

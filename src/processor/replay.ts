@@ -5,7 +5,7 @@ import { type ControlRecord, decodeRecord, eventIn, type LogRecord } from '../lo
 import { type DerivedAt, type Interrupted, Interruption } from '../sandbox/timed.ts'
 import { withinLimit } from '../sandbox/watchdog.ts'
 import type { Applied } from './applied.ts'
-import { cannotDerive, GroupSize } from './limits.ts'
+import { applyGroup, cannotDerive } from './limits.ts'
 import type { Processor } from './processor.ts'
 
 /** A generation whose records are replayed. Its processor is replaced when its code changes. */
@@ -112,7 +112,6 @@ async function replayMerged(
   const { partitions, frontier = Number.POSITIVE_INFINITY, pause } = options
   const { limits = { groupMs: () => replayed.derivationMs } } = options
   const { apart } = limits
-  const groups = new GroupSize()
   const isWhole = (partitions?.length ?? log.partitions) === log.partitions
   let applied = 0
   const searchRulings = async ({ processor }: Replayed) => {
@@ -135,7 +134,7 @@ async function replayMerged(
     let passOn: (() => Promise<void>) | undefined
     const take = async (cursor: PartitionCursor) => {
       if (apart === undefined || cursor.offset < apart.from[cursor.partition]!)
-        return applyFrom(cursor, processor, groups, limits, options)
+        return applyFrom(cursor, processor, limits, options)
       const one = await applyApart(cursor, processor, options, apart)
       passOn = one.passOn
       return one.taken
@@ -195,30 +194,27 @@ async function applyDue(
   return count
 }
 
-/** Applies records to the end of the batch, a new control record, or an event before its cause. */
+/** Applies records to the end of the batch at most, a new control record, or an event before its cause. */
 async function applyFrom(
   cursor: PartitionCursor,
   processor: Processor,
-  groups: GroupSize,
   limits: ReplayLimits,
   { atOnce = Number.POSITIVE_INFINITY, applied, appliedFrom }: ReplayOptions,
 ): Promise<number> {
   const { partition, batch, offset: from, available } = cursor
   const keptFrom = applied === undefined ? Number.POSITIVE_INFINITY : (appliedFrom?.[partition] ?? 0)
   const apartFrom = limits.apart?.from[partition] ?? Number.POSITIVE_INFINITY
-  const count = Math.min(available, atOnce, groups.records, apartFrom - from)
+  const count = Math.min(available, atOnce, apartFrom - from)
   const results: Applied[] = []
-  let offset = from
-  const act = () => {
-    for (; offset < from + count; offset++) {
-      const result = applyNext(processor, partition, offset, batch)
-      if (result === undefined) break
-      if (result !== 'passed' && offset >= keptFrom) results.push(result)
-    }
+  let taken = 0
+  const apply = (index: number) => {
+    const result = applyNext(processor, partition, from + index, batch)
+    if (result !== undefined && result !== 'passed' && from + index >= keptFrom) results.push(result)
+    return result !== undefined
   }
   try {
-    await groups.apply(processor, count, limits.groupMs(partition, from), act)
-    if (batch.before && offset > from)
+    taken = await applyGroup(processor, count, limits.groupMs(partition, from), apply)
+    if (batch.before && taken > 0)
       processor.derivedFrom(partition, { offset: batch.offset, hash: batch.before })
   } catch (error) {
     // After an interruption these records are derived again.
@@ -226,7 +222,7 @@ async function applyFrom(
     throw error
   }
   for (const result of results) applied!(result)
-  return offset - from
+  return taken
 }
 
 /** Applies one record under its own limit. */
