@@ -204,7 +204,8 @@ test('a server that is not there yet is waited for, and one that does not answer
   assert.equal((await next(hence, 'retrying')).problem?.code, 'server-unreachable')
   isThere = true
   assert.equal((await reply).status, 'accepted')
-  assert.equal(server.asked.length, 2)
+  // More often if this process was kept from reading an answer in time.
+  assert.ok(server.asked.length >= 2)
 })
 
 test('of two processes one that hangs is given up after five seconds, by many calls together', async (t) => {

@@ -121,7 +121,8 @@ test('a stream on which nothing comes is given up', async (t) => {
     { until: '0:0 at 1', silentMs: 30 },
   )
   assert.deepEqual(calls, ['anew', '0:0 at 1'])
-  assert.equal(server.asked.length, 3)
+  // More often if this process was kept from reading in time.
+  assert.ok(server.asked.length >= 3)
 })
 
 test('a refusal ends it; a missing login does not', async (t) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { test } from 'node:test'
 import type * as made from '../../test/apps/charges.ts'
 import { appsOf } from '../../test/apps.ts'
@@ -274,13 +275,15 @@ test('so many at once, so many a second, in the order of their asking', async ()
   await close()
 })
 
+const aborted = async (signal: AbortSignal) => signal.aborted || once(signal, 'abort')
+
 test('a try that takes too long is aborted and counts as failed, whatever comes of it later', async () => {
   const { engine, clock, charges, reports, place, close } = await start({
     charging: { timeoutMs: 20, triesMax: 2, delayMs: 1 },
   })
   await place('o1')
   const { id, signal, done } = charges.last
-  await new Promise((resolve) => signal.addEventListener('abort', resolve))
+  await aborted(signal)
   await settle()
   assert.equal((await engine.effects.get(id))!.attempts!.error, 'it took longer than 20 ms')
   done({ paid: true })
@@ -289,7 +292,7 @@ test('a try that takes too long is aborted and counts as failed, whatever comes 
   clock.pass(1)
   await settle()
   assert.equal(charges.all.length, 2)
-  await new Promise((resolve) => charges.last.signal.addEventListener('abort', resolve))
+  await aborted(charges.last.signal)
   await settle()
   const { state, error, tries } = (await engine.effects.get(id))!
   assert.deepEqual([state, error, tries], ['dead', 'it took longer than 20 ms', 2])

@@ -213,8 +213,11 @@ test('a body that a host drops is cancelled, and HEAD begins none', async (t) =>
     assert.deepEqual(await open(), ['0', '0'])
     const batch = { method: 'POST', body: '\n', headers: { 'content-type': 'application/x-ndjson' } }
     // Responses that are kept and never read; without the variable they might be collected.
+    t.mock.timers.enable({ apis: ['setTimeout'] })
     const dropped = [await ask('/changes'), await ask('/requests', batch), await ask('/changes')]
     assert.deepEqual(await open(), ['2', '1'])
+    t.mock.timers.tick(100)
+    t.mock.timers.reset()
     while ((await open()).some((count) => count !== '0')) await new Promise(setImmediate)
     await assert.rejects(dropped[0]!.text(), /not read in time/)
   }

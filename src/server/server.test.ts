@@ -364,9 +364,15 @@ test('an unexpected error discloses nothing to the client, and is reported to th
 })
 
 test('bodies: too large, of another type, not UTF-8, with no end', async (t) => {
-  const served = await serveNotes(t, { limits: { bodyBytes: 20_000, bodyMs: 200 } })
-  const send = (body: NonNullable<RequestInit['body']>, type = 'application/json', headers = {}) =>
-    served.call('ada', '/requests/write', {
+  const served = await serveNotes(t, { limits: { bodyBytes: 20_000 } })
+  const hasty = await serveNotes(t, { limits: { bodyMs: 200 } })
+  const send = (
+    body: NonNullable<RequestInit['body']>,
+    type = 'application/json',
+    headers = {},
+    { call } = served,
+  ) =>
+    call('ada', '/requests/write', {
       method: 'POST',
       headers: { 'content-type': type, 'idempotency-key': 'id', ...headers },
       body,
@@ -377,7 +383,7 @@ test('bodies: too large, of another type, not UTF-8, with no end', async (t) => 
   const endless = new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(5_000)) })
   assert.equal((await send(endless)).status, 413)
   const silent = new ReadableStream({ start: (controller) => controller.enqueue(Buffer.from('{')) })
-  assert.equal((await send(silent)).status, 408)
+  assert.equal((await send(silent, 'application/json', {}, hasty)).status, 408)
   for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/jsonx', '']) {
     assert.equal((await send(text, type)).status, 415, type)
   }
