@@ -21,7 +21,7 @@ export const faults = [
   'doubled-later',
   /** The request is delayed for longer than the client waits, and then passed on anyway. */
   'late-request',
-  /** The answer is delayed for longer than the client waits. */
+  /** The answer does not come for as long as the client waits. */
   'late-response',
   /** The proxy answers by itself, as proxies do. */
   'bad-gateway',
@@ -40,7 +40,8 @@ export class BadProxy {
   readonly #server = createServer((incoming, response) => void this.#handle(incoming, response))
   readonly #port: number
   readonly #draw: () => Fault | 'none'
-  readonly #lateMs: () => number
+  readonly #afterMs: () => number
+  readonly #isLate: (request: IncomingMessage) => void
   /** Exchanges that go on after their client has gone. */
   readonly #afterwards = new Set<Promise<unknown>>()
 
@@ -48,7 +49,10 @@ export class BadProxy {
     /** The port of the server behind it. */
     readonly port: number
     readonly draw: () => Fault | 'none'
-    readonly lateMs: () => number
+    /** How long after its answer a doubled request is passed on once more. */
+    readonly afterMs: () => number
+    /** The client of this request is to wait no longer. */
+    readonly isLate: (request: IncomingMessage) => void
   }): Promise<BadProxy> {
     const proxy = new BadProxy(options)
     proxy.#server.listen(0, '127.0.0.1')
@@ -56,10 +60,11 @@ export class BadProxy {
     return proxy
   }
 
-  private constructor({ port, draw, lateMs }: Parameters<typeof BadProxy.listen>[0]) {
+  private constructor({ port, draw, afterMs, isLate }: Parameters<typeof BadProxy.listen>[0]) {
     this.#port = port
     this.#draw = draw
-    this.#lateMs = lateMs
+    this.#afterMs = afterMs
+    this.#isLate = isLate
   }
 
   get url(): string {
@@ -116,16 +121,16 @@ export class BadProxy {
       }
       case 'doubled-later':
         pass(await forward(), response)
-        await this.#late()
+        await new Promise((resolve) => setTimeout(resolve, this.#afterMs()))
         return forward()
       case 'late-request':
-        await this.#late()
-        return pass(await forward(), response)
-      case 'late-response': {
-        const answer = await forward()
-        await this.#late()
-        return pass(answer, response)
-      }
+        this.#isLate(incoming)
+        await gone(response)
+        return forward()
+      case 'late-response':
+        await forward()
+        this.#isLate(incoming)
+        return gone(response)
       case 'bad-gateway':
         return response.writeHead(502, { 'content-type': 'text/html' }).end('<h1>Bad gateway</h1>')
       case 'login-page':
@@ -133,10 +138,6 @@ export class BadProxy {
       case 'too-busy':
         return response.writeHead(429, { 'retry-after': '0' }).end()
     }
-  }
-
-  #late(): Promise<void> {
-    return new Promise((resolve) => setTimeout(resolve, this.#lateMs()))
   }
 
   #open(incoming: IncomingMessage) {
@@ -175,6 +176,11 @@ interface Answered {
   readonly status: number
   readonly headers: IncomingMessage['headers']
   readonly body: Buffer
+}
+
+/** Resolves when the client has ended its connection, for example because it waits no longer. */
+async function gone(response: ServerResponse): Promise<void> {
+  if (!response.closed) await once(response, 'close')
 }
 
 function pass(answer: Answered, response: ServerResponse): void {
