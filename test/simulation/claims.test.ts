@@ -31,7 +31,7 @@ const apps = appsOf<typeof made>(import.meta.resolve('../apps/claims.ts'))
 // be a claim that was granted and is not held, or is held and was not granted; the next worst, a request that
 // waits for ever.
 
-const { runs } = runsOf(150)
+const { runs } = runsOf(60)
 
 type Moment =
   | { readonly want: Wants }

@@ -15,7 +15,7 @@ import { CrashingStorage } from './crashing-storage.ts'
 // then on claims give way by the policy that is declared now.
 
 const { crowd } = appsOf<typeof made>(import.meta.resolve('../apps/crowd.ts'))
-const { runs } = runsOf(30)
+const { runs } = runsOf(12)
 
 type Declared = Required<Omit<CapacityOptions, 'overbook' | 'waitingList'>> & { readonly overbook: number }
 type Moment =

@@ -15,7 +15,7 @@ const duel = await apps.duel()
 // process crashes now and then. Exactly one of them wins and neither gets stuck; with locks taken one by one,
 // at least one of these would fail.
 
-const duels = Number(process.env['HENCE_DUELS'] ?? 4_000)
+const duels = Number(process.env['HENCE_DUELS'] ?? 1_500)
 const duelsPerWorld = 5_000
 const partitions = 16
 const pairs = 64

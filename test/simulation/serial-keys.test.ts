@@ -19,7 +19,7 @@ import { CrashingStorage } from './crashing-storage.ts'
 
 const bundle = await bundleApp<typeof stays>(new URL('../apps/stays.ts', import.meta.url))
 const errandsBundle = await bundleApp<typeof errands>(new URL('../apps/errands.ts', import.meta.url))
-const { runs } = runsOf(20)
+const { runs } = runsOf(10)
 
 replayKept('serial-keys', live)
 
