@@ -17,9 +17,11 @@ import {
 import { decodeRecord, type LogRecord, type Ruling } from '../log/record.ts'
 import { counted } from '../plain-text.ts'
 import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
+import { isHeld } from '../storage/file-lock.ts'
 import { missingLog, wrongIn } from '../storage/layout.ts'
 import { warningOfAccess } from '../storage/permissions.ts'
 import { readSuspect } from '../storage/run-file.ts'
+import { derivingLock, stillDeriving } from '../storage/storage.ts'
 import { readTextIfThere } from '../storage/text-file.ts'
 import { recordsIn } from './data-snapshot.ts'
 import { examineState, type UselessState } from './examine-state.ts'
@@ -80,7 +82,16 @@ async function examine(data: string, add: AddFinding, work: LongWork): Promise<E
   const wrong = await wrongIn(data)
   for (const { code, message } of wrong) add('wrong', code, message)
   if (wrong.length > 0) return undefined
-  const holder = await lockHolderOf(data)
+  let holder: LockHolder | 'unknown' | undefined
+  try {
+    holder = await lockHolderOf(data)
+    if (holder === undefined && isHeld(join(data, derivingLock)))
+      add('warning', 'data-in-use', stillDeriving(data).message)
+  } catch (error) {
+    if (!(error instanceof HenceError)) throw error
+    add('wrong', error.code, error.message)
+    return undefined
+  }
   addHolder(holder, add)
   await addSpace(data, add)
   if (holder === undefined) addSuspect(data, add)
@@ -151,8 +162,9 @@ async function addAudit(folder: string, add: AddFinding): Promise<void> {
     await checkHeads(folder)
     await addRehearsal(folder, add)
   } catch (error) {
-    if (!(error instanceof HenceError)) throw error
-    add(error.code === 'signing-key-missing' ? 'warning' : 'wrong', error.code, error.message)
+    const known = error instanceof HenceError ? error : fileFailure(error)
+    if (known === undefined) throw error
+    add(known.code === 'signing-key-missing' ? 'warning' : 'wrong', known.code, known.message)
   }
 }
 

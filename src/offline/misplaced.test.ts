@@ -25,6 +25,7 @@ test('a file in the place of a folder, and the reverse: doctor and a start say t
     'signer.pem',
     'log/meta.json',
     'state/run.json',
+    'state/deriving.lock',
     'state/folding.json',
     'state/generations.json',
     'state/tries',

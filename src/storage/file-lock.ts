@@ -33,8 +33,12 @@ export function holdFile(path: string, again = false): { release(): void } | und
 
 /** Whether a lock file is held. Makes no file, and keeps nobody from taking the lock. */
 export function isHeld(path: string): boolean {
-  // Without such a file nobody has ever held it. One that cannot be opened may be held.
-  if (statSync(path, { throwIfNoEntry: false }) === undefined) return false
+  try {
+    // Without such a file nobody has ever held it. One that cannot be opened may be held.
+    if (statSync(path, { throwIfNoEntry: false }) === undefined) return false
+  } catch (error) {
+    throw fileFailure(error) ?? error
+  }
   const database = open(path, { readOnly: true })
   try {
     // Reading takes a shared lock, which the exclusive lock of a holder refuses.

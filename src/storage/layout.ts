@@ -9,7 +9,7 @@ const folders = ['log', 'state', 'code', 'promotions', 'audit', 'audit/tree']
 const files = [
   ...['lock', 'lock.json', 'reserve', 'keys.json', 'signer.pem', 'log/meta.json'],
   ...['state/run.json', 'state/folding.json', 'state/generations.json', 'state/views.json'],
-  ...['state/views.sqlite', 'state/tries'],
+  ...['state/views.sqlite', 'state/tries', 'state/deriving.lock'],
 ]
 
 /** It is in a copy of a data directory until that is whole, so that the next call can go on. */

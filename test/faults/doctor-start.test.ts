@@ -106,7 +106,8 @@ for (const app of ['orders', 'sales'] as const)
     const some = isAll ? all : all.sort(() => random() - 0.5).slice(0, 6)
     let refusals = 0
     for (const { name, way } of some) {
-      const data = join(home, 'broken')
+      // Each its own, also after one that failed.
+      const data = join(home, `broken-${app}`)
       await cp(join(home, app), data, { recursive: true })
       await ways[way](join(data, name))
       const { findings } = await doctor({ data })

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { createEngine, HenceError, type Report } from 'hence'
+import { doctor, type Finding } from 'hence/offline'
 import { openFileLog } from '../../src/log/file-log/file-log.ts'
 import { lockHolderOf } from '../../src/storage/directory-lock.ts'
 import { crashAt } from '../crash-points.ts'
@@ -90,7 +91,10 @@ test('a lock that cannot be looked at is not taken for a free one', async () => 
   const lock = join(data, 'state/deriving.lock')
   await mkdir(join(data, 'state'))
   await symlink('deriving.lock', lock)
-  await assert.rejects(createEngine({ app: idle, data }), { code: 'data-unusable' })
+  const { findings } = await doctor({ data })
+  const [{ code, message }] = findings.filter(({ level }) => level === 'wrong') as [Finding]
+  assert.equal(code, 'file-unusable')
+  await assert.rejects(createEngine({ app: idle, data }), { code, message })
 })
 
 test('a lock that can only be opened to read is refused, since SQLite would share it', {
