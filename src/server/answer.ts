@@ -52,7 +52,8 @@ function endUnread({ req }: ServerResponse): void {
   const end = () => {
     if (!req.complete) req.socket.destroy()
   }
-  setTimeout(end, lingerMs).unref()
+  // Input that came while the thread was held up is read before.
+  setTimeout(() => setImmediate(end), lingerMs).unref()
 }
 
 type Headers = Readonly<Record<string, string>>
