@@ -46,6 +46,7 @@ const contradictions: readonly [change: (saved: Checkpoint) => object, belief: R
   [() => ({ positions: [-1] }), /a position is an offset/],
   [() => ({ feedFrom: [1_000] }), /traced from a record on that was applied/],
   [({ time }) => ({ times: [time + 1] }), /no partition is later/],
+  [() => ({ placing: [{ source: 0, target: 0, messages: [] }] }), /no more messages are applied/],
   [() => ({ history: [{ number: 1 }] }), /numbered without gaps/],
 ]
 test('a checkpoint that contradicts itself is refused', async () => {

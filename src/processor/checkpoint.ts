@@ -2,8 +2,8 @@ import { assert } from '../assert.ts'
 import type { ControlFact } from '../log/control-history.ts'
 import type { Link } from '../log/log.ts'
 import type { Codec } from '../state/cells.ts'
-import type { SavedChannel } from './channels.ts'
 import type { SavedDerivedOrder } from './derived-order.ts'
+import type { SavedQueue } from './spilled-queues.ts'
 import type { SavedTraces } from './traces.ts'
 import type { SavedWatermark } from './watermarks.ts'
 
@@ -16,7 +16,7 @@ export interface Checkpoint extends SavedTraces {
   /** The offset that each partition was derived up to. */
   readonly positions: readonly number[]
   readonly time: number
-  readonly channels: readonly SavedChannel[]
+  readonly channels: readonly SavedQueue[]
   /** By partition: the last batch that was derived from, with its hash in hexadecimal; null: none. */
   readonly links: readonly ({ readonly offset: number; readonly hash: string } | null)[]
   /** Log time of the last record of each partition. */
@@ -79,6 +79,8 @@ export function checkCheckpoint(
       saved.time,
     )
   }
+  for (const { applied, next } of [...saved.channels, ...saved.placing])
+    assert(applied <= next, 'no more messages are applied than were sent', applied, next)
   for (const [index, { number }] of saved.history.entries()) {
     assert(number === index, 'control records are numbered without gaps', number, index)
   }

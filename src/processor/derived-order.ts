@@ -1,8 +1,18 @@
 import { assert } from '../assert.ts'
 import { decodeRecord, type EventRecord, encodeEvent, encodeRequest, encodeResult } from '../log/record.ts'
+import type { Codec } from '../state/cells.ts'
+import { canonicalJson } from '../state/digest.ts'
+import type { State } from '../state/state.ts'
 import type { Channels } from './channels.ts'
+import type { Completion } from './completion.ts'
 import { type DueMessage, type EventOrder, positionNumber, type RecordedEvent } from './event-order.ts'
-import { Queue } from './queue.ts'
+import {
+  heldBytesMax,
+  type SavedQueue,
+  type SpilledQueue,
+  SpilledQueues,
+  savedQueue,
+} from './spilled-queues.ts'
 
 /**
  * The event order of a generation that is not live. Its messages are in no log; the log holds those of the
@@ -20,7 +30,8 @@ import { Queue } from './queue.ts'
  *   order of their causes.
  *
  * So the order is a function of the log alone, however closely one generation follows the other. Requests and
- * results that move to another partition have channels of their own, since they have no places.
+ * results that move to another partition have channels of their own, since they have no places. Very many
+ * messages may wait; see `SpilledQueues`.
  */
 export class DerivedEventOrder implements EventOrder {
   readonly #generation: number
@@ -28,17 +39,44 @@ export class DerivedEventOrder implements EventOrder {
   readonly #channels: Channels
   /** By target: the places of the live generation's events that it has still to pass; see `placeOf`. */
   readonly #recorded: readonly Set<string>[]
-  /** By target: the events that wait for their places, by id, with their channels. */
-  readonly #placed: readonly Map<string, { readonly event: EventRecord; readonly queue: MessageQueue }>[]
+  /** By target: the events that wait for their places, by these. */
+  readonly #placed: readonly Map<string, PlacedEvent>[]
+  readonly #messages: SpilledQueues<WaitingMessage>
   readonly #queues = new Map<number, MessageQueue>()
   /** Those whose first message waits for no place. */
   readonly #free = new Set<MessageQueue>()
-  #waiting = 0
   /** The message that is being applied between two records. */
   #applying: DueMessage | undefined
 
-  /** @param channels the order of the same generation for the times when it is live */
-  constructor(generation: number, partitions: number, channels: Channels) {
+  static readonly collections = ['placing']
+
+  /**
+   * @param channels the order of the same generation for the times when it is live
+   * @param completion gets the events in memory
+   * @param bytesMax see `SpilledQueues`
+   */
+  constructor(
+    state: State,
+    generation: number,
+    partitions: number,
+    channels: Channels,
+    completion: Pick<Completion, 'emitted' | 'dropped'>,
+    bytesMax: number = heldBytesMax,
+  ) {
+    this.#messages = new SpilledQueues(
+      state.collection('placing', waitingCodec, false),
+      2 * partitions,
+      bytesMax,
+      {
+        bytesOf: ({ message: { record } }) => sizeOf(record),
+        held({ message: { record } }) {
+          if (record.kind === 'event') completion.emitted(record.rootPartition, record.rootOffset)
+        },
+        dropped({ message: { record } }) {
+          if (record.kind === 'event') completion.dropped(record.rootPartition, record.rootOffset)
+        },
+      },
+    )
     this.#generation = generation
     this.#partitions = partitions
     this.#channels = channels
@@ -47,7 +85,17 @@ export class DerivedEventOrder implements EventOrder {
   }
 
   get isEmpty(): boolean {
-    return this.#waiting === 0
+    return this.#messages.isEmpty
+  }
+
+  /** How many checkpoints' worth of new messages are in memory. */
+  get checkpointsDue(): number {
+    return this.#messages.checkpointsDue
+  }
+
+  /** The bytes of the messages in memory. */
+  get heldBytes(): number {
+    return this.#messages.heldBytes
   }
 
   /** Takes note of an event that the live generation emitted and that the target has still to pass. */
@@ -91,7 +139,13 @@ export class DerivedEventOrder implements EventOrder {
     if (recorded.generation === this.#generation) {
       return this.#channels.arrive(target, recorded, isCauseDerived)
     }
-    return isCauseDerived ? this.#placedAt(target, recorded)?.event : 'early'
+    if (!isCauseDerived) return 'early'
+    const placed = this.#placed[target]!.get(placeOf(recorded))
+    if (placed === undefined) return undefined
+    const { queue, number } = placed
+    const isFirst = number === queue.messages.applied
+    const { message } = isFirst ? this.#first(queue) : this.#messages.peek(queue.messages, number)
+    return message.record as EventRecord
   }
 
   applyAhead(
@@ -100,12 +154,11 @@ export class DerivedEventOrder implements EventOrder {
     time: number,
     apply: (message: DueMessage) => void,
   ): void {
-    const placed = recorded.generation === this.#generation ? undefined : this.#placedAt(target, recorded)
+    if (recorded.generation === this.#generation) return
+    const placed = this.#placed[target]!.get(placeOf(recorded))
     if (placed === undefined) return
-    const { event, queue } = placed
-    for (let first = queue.messages.at(0)!; first.message.record !== event; first = queue.messages.at(0)!) {
-      this.#apply(queue, time, apply)
-    }
+    const { queue, number } = placed
+    while (queue.messages.applied < number) this.#apply(queue, time, apply)
   }
 
   passed(target: number, recorded: EventRecord, applied: EventRecord | undefined): void {
@@ -114,7 +167,7 @@ export class DerivedEventOrder implements EventOrder {
       return
     }
     this.#recorded[target]!.delete(placeOf(recorded))
-    if (applied !== undefined) this.#shift(this.#placed[target]!.get(applied.id)!.queue)
+    if (applied !== undefined) this.#shift(this.#placed[target]!.get(placeOf(applied))!.queue)
   }
 
   applyDue(
@@ -125,7 +178,7 @@ export class DerivedEventOrder implements EventOrder {
   ): number {
     for (let count = 0; ; ) {
       // At the end of everything, no event waits for a place in the log that has not come.
-      if (before === Number.POSITIVE_INFINITY && this.#waiting > 0) this.#forgetPlaces()
+      if (before === Number.POSITIVE_INFINITY && !this.isEmpty) this.#forgetPlaces()
       const { time, queues } = this.#nextRound(before, timeOf)
       if (queues.length === 0 || count >= max) return count
       for (const queue of queues) this.#apply(queue, time, apply)
@@ -134,69 +187,91 @@ export class DerivedEventOrder implements EventOrder {
   }
 
   isDue(before: number, timeOf: (partition: number) => number): boolean {
-    if (before === Number.POSITIVE_INFINITY) return this.#waiting > 0
+    if (before === Number.POSITIVE_INFINITY) return !this.isEmpty
     return this.#free.size > 0 && this.#nextRound(before, timeOf).queues.length > 0
   }
 
-  *underWay(): Iterable<EventRecord> {
-    for (const { messages } of this.#queues.values()) {
-      for (const { message } of messages) if (message.record.kind === 'event') yield message.record
-    }
+  /** Puts the messages that wait into the state; call it before the state is saved. */
+  flush(): void {
+    this.#messages.flush()
   }
 
   /** For a checkpoint. The recorded events are found in the log again. */
   save(): SavedDerivedOrder {
-    return [...this.#queues.values()]
-      .filter(({ messages }) => messages.length > 0)
-      .map(({ source, target, isOfMoved, messages }) => ({
-        source,
-        target,
-        isOfMoved,
-        messages: [...messages].map(({ message: { record, ...rest }, isPlaced }) => ({
-          ...rest,
-          isPlaced,
-          record: encoded(record),
-        })),
-      }))
+    return [...this.#queues.values()].filter(isBusy).map(({ target, isOfMoved, placedFrom, messages }) => ({
+      ...savedQueue(messages),
+      ...{ target, isOfMoved, placedFrom },
+    }))
   }
 
   restore(saved: SavedDerivedOrder): void {
-    for (const { source, target, isOfMoved, messages } of saved) {
-      const queue = this.#queue(source, target, isOfMoved)
-      for (const { record, root, isPlaced, ...rest } of messages) {
-        this.#add(queue, { message: { ...rest, root, record: decoded(record) }, isPlaced })
+    for (const { isOfMoved, placedFrom, ...span } of saved) {
+      const queue = this.#queue(span.source, span.target, isOfMoved)
+      this.#messages.restore({ ...span, target: queue.messages.target })
+      queue.placedFrom = placedFrom
+      let number = span.applied
+      for (const waiting of this.#messages.waiting(queue.messages)) this.#place(queue, number++, waiting)
+      this.#look(queue)
+    }
+  }
+
+  /** All messages that wait, in a form that does not depend on checkpoints. */
+  *texts(): Iterable<string> {
+    for (const queue of [...this.#queues.values()].filter(isBusy).sort(byName)) {
+      const { source, target, isOfMoved, messages } = queue
+      yield canonicalJson({ source, target, isOfMoved })
+      let number = messages.applied
+      for (const waiting of this.#messages.waiting(messages)) {
+        const isPlaced = this.#isPlaced(queue, number++, waiting)
+        yield canonicalJson({ ...waiting.message, isPlaced, record: encoded(waiting.message.record) })
       }
     }
   }
 
-  #placedAt(target: number, { id, causePartition, causeOffset }: RecordedEvent) {
-    const placed = this.#placed[target]!.get(id)
-    if (placed === undefined) return undefined
-    const { event } = placed
-    return event.causePartition === causePartition && event.causeOffset === causeOffset ? placed : undefined
-  }
-
   #queue(source: number, target: number, isOfMoved: boolean): MessageQueue {
-    const at = (source * this.#partitions + target) * 2 + (isOfMoved ? 1 : 0)
+    // The queues of what moved stand beside the others.
+    const lane = isOfMoved ? this.#partitions + target : target
+    const at = source * this.#partitions * 2 + lane
     let queue = this.#queues.get(at)
     if (queue === undefined) {
-      queue = { source, target, isOfMoved, messages: new Queue() }
+      const messages = this.#messages.queue(source, lane)
+      queue = { source, target, isOfMoved, messages, placedFrom: 0 }
       this.#queues.set(at, queue)
     }
     return queue
   }
 
   #add(queue: MessageQueue, waiting: WaitingMessage): void {
-    const { message, isPlaced } = waiting
-    queue.messages.push(waiting)
-    this.#waiting++
-    const event = message.record
-    if (isPlaced && event.kind === 'event') {
-      const placed = this.#placed[queue.target]!
-      assert(!placed.has(event.id), 'two events have two ids', event.type)
-      placed.set(event.id, { event, queue })
-    }
-    if (queue.messages.length === 1 && !isPlaced) this.#free.add(queue)
+    const { messages } = queue
+    this.#place(queue, messages.next, waiting)
+    this.#messages.push(messages, waiting)
+    if (messages.next - messages.applied === 1) this.#look(queue)
+  }
+
+  #place(queue: MessageQueue, number: number, waiting: WaitingMessage): void {
+    const { record } = waiting.message
+    if (record.kind !== 'event' || !this.#isPlaced(queue, number, waiting)) return
+    const placed = this.#placed[queue.target]!
+    const place = placeOf(record)
+    assert(!placed.has(place), 'two events have two ids', record.type)
+    placed.set(place, { queue, number })
+    // No other event looks for this place.
+    this.#recorded[queue.target]!.delete(place)
+  }
+
+  #isPlaced({ placedFrom }: MessageQueue, number: number, { isPlaced }: WaitingMessage): boolean {
+    return isPlaced && number >= placedFrom
+  }
+
+  #first({ messages }: MessageQueue): WaitingMessage {
+    return this.#messages.at(messages, messages.applied)!
+  }
+
+  /** Looks whether the first message of a queue waits for a place. */
+  #look(queue: MessageQueue): void {
+    const { messages } = queue
+    if (isBusy(queue) && !this.#isPlaced(queue, messages.applied, this.#first(queue))) this.#free.add(queue)
+    else this.#free.delete(queue)
   }
 
   /** The queues whose first messages are applied next, in order, and the time at which they are. */
@@ -207,17 +282,22 @@ export class DerivedEventOrder implements EventOrder {
     let time = before
     let queues: MessageQueue[] = []
     for (const queue of this.#free) {
-      const at = Math.max(firstOf(queue).time, timeOf(queue.target))
+      const at = Math.max(this.#first(queue).message.time, timeOf(queue.target))
       if (at >= before || at > time) continue
       if (at < time) queues = []
       time = at
       queues.push(queue)
     }
-    return { time, queues: queues.length > 1 ? queues.sort(byTargetAndCause) : queues }
+    return { time, queues: queues.length > 1 ? queues.sort(this.#byTargetAndCause) : queues }
+  }
+
+  readonly #byTargetAndCause = (a: MessageQueue, b: MessageQueue): number => {
+    const [x, y] = [this.#first(a).message, this.#first(b).message]
+    return a.target - b.target || x.partition - y.partition || x.offset - y.offset || byName(a, b)
   }
 
   #apply(queue: MessageQueue, time: number, apply: (message: DueMessage) => void): void {
-    const message = firstOf(queue)
+    const { message } = this.#first(queue)
     this.#applying = message
     try {
       apply({ ...message, time })
@@ -228,19 +308,17 @@ export class DerivedEventOrder implements EventOrder {
   }
 
   #shift(queue: MessageQueue): void {
-    const { message, isPlaced } = queue.messages.shift()!
-    this.#waiting--
-    assert(this.#waiting >= 0, 'no more messages are applied than were sent')
-    if (isPlaced && message.record.kind === 'event') this.#placed[queue.target]!.delete(message.record.id)
-    if (queue.messages.at(0)?.isPlaced === false) this.#free.add(queue)
-    else this.#free.delete(queue)
+    const { isPlaced, message } = this.#messages.shift(queue.messages)!
+    const { record } = message
+    if (record.kind === 'event' && isPlaced) this.#placed[queue.target]!.delete(placeOf(record))
+    this.#look(queue)
   }
 
   #forgetPlaces(): void {
     for (const events of this.#placed) events.clear()
     for (const queue of this.#queues.values()) {
-      for (const waiting of queue.messages) waiting.isPlaced = false
-      if (queue.messages.length > 0) this.#free.add(queue)
+      queue.placedFrom = queue.messages.next
+      this.#look(queue)
     }
   }
 }
@@ -250,25 +328,24 @@ interface MessageQueue {
   readonly source: number
   readonly target: number
   readonly isOfMoved: boolean
-  readonly messages: Queue<WaitingMessage>
+  readonly messages: SpilledQueue<WaitingMessage>
+  /** No message before this number waits for a place any more. */
+  placedFrom: number
 }
 
 interface WaitingMessage {
   readonly message: DueMessage
   /** Whether it waits for its place in the log of the target. */
-  isPlaced: boolean
+  readonly isPlaced: boolean
 }
 
-export type SavedDerivedOrder = readonly {
-  readonly source: number
-  readonly target: number
-  readonly isOfMoved: boolean
-  readonly messages: readonly (Omit<DueMessage, 'record' | 'root'> & {
-    readonly record: string
-    readonly root?: DueMessage['root']
-    readonly isPlaced: boolean
-  })[]
-}[]
+/** An event that waits for its place. */
+interface PlacedEvent {
+  readonly queue: MessageQueue
+  readonly number: number
+}
+
+export type SavedDerivedOrder = readonly (SavedQueue & Pick<MessageQueue, 'isOfMoved' | 'placedFrom'>)[]
 
 /**
  * Names the place of an event. Two live generations may emit the same event at different causes, for example
@@ -278,19 +355,12 @@ function placeOf({ id, causePartition, causeOffset }: RecordedEvent): string {
   return `${id}${positionNumber(causePartition, causeOffset)}`
 }
 
-function firstOf({ messages }: MessageQueue): DueMessage {
-  return messages.at(0)!.message
+function isBusy({ messages }: MessageQueue): boolean {
+  return messages.applied < messages.next
 }
 
-function byTargetAndCause(a: MessageQueue, b: MessageQueue): number {
-  const [x, y] = [firstOf(a), firstOf(b)]
-  return (
-    a.target - b.target ||
-    x.partition - y.partition ||
-    x.offset - y.offset ||
-    a.source - b.source ||
-    Number(a.isOfMoved) - Number(b.isOfMoved)
-  )
+function byName(a: MessageQueue, b: MessageQueue): number {
+  return a.source - b.source || a.target - b.target || Number(a.isOfMoved) - Number(b.isOfMoved)
 }
 
 function encoded(record: DueMessage['record']): string {
@@ -305,4 +375,20 @@ function encoded(record: DueMessage['record']): string {
 
 function decoded(text: string): DueMessage['record'] {
   return decodeRecord(Buffer.from(text, 'base64')) as DueMessage['record']
+}
+
+const waitingCodec: Codec<WaitingMessage> = {
+  encode: ({ message: { record, ...rest }, isPlaced }) =>
+    JSON.stringify({ ...rest, isPlaced, record: encoded(record) }),
+  decode(text) {
+    const { record, isPlaced, ...rest } = JSON.parse(text)
+    return { message: { ...rest, record: decoded(record) }, isPlaced }
+  },
+}
+
+/** About how many bytes a record takes. */
+function sizeOf(record: DueMessage['record']): number {
+  const { length } =
+    record.kind === 'event' ? record.data : record.kind === 'request' ? record.input : record.text
+  return 256 + length
 }

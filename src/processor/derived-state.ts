@@ -3,13 +3,15 @@ import type { Program } from '../sandbox/program.ts'
 import type { State } from '../state/state.ts'
 import { collectionsOf, TableState } from '../state/table.ts'
 import { Channels } from './channels.ts'
+import { DerivedEventOrder } from './derived-order.ts'
 import { Outcomes } from './outcomes.ts'
 import { Traces } from './traces.ts'
 
 /** The collections that a store must have for everything that a program derives. */
 export function collectionsFor({ app }: Program): string[] {
   const shapes = [...app.tables.values(), ...systemTables]
-  const beside = [...Outcomes.collections, ...Traces.collections, ...Channels.collections]
+  const orders = [...Channels.collections, ...DerivedEventOrder.collections]
+  const beside = [...Outcomes.collections, ...Traces.collections, ...orders]
   return ['meta', ...beside, ...collectionsOf(shapes)]
 }
 

@@ -118,7 +118,9 @@ export class Processor {
         this.traces.family(request).some((cause) => this.channels.hasDroppedFrom(cause)),
     )
     this.channels = new Channels(state, this.generation, partitions, this.completion, heldBytes)
-    this.#derivedOrder = new DerivedEventOrder(this.generation, partitions, this.channels)
+    this.#derivedOrder = new DerivedEventOrder(
+      ...([state, this.generation, partitions, this.channels, this.completion, heldBytes] as const),
+    )
     this.#order = this.#orderInForce()
     this.corrections = new AppliedCorrections(lineage, partitions)
   }
@@ -409,13 +411,15 @@ export class Processor {
 
   /** How many checkpoints' worth of changes, of so many rows, are in memory; bytes count too. */
   checkpointsDirty(rows: number): number {
-    return Math.max(this.#state.checkpointsDirty(rows), this.channels.checkpointsDue)
+    const waiting = this.channels.checkpointsDue + this.#derivedOrder.checkpointsDue
+    return Math.max(this.#state.checkpointsDirty(rows), waiting)
   }
 
   /** Saves state and positions together. Nothing else may be under way in the state. */
   checkpoint(): Promise<void> {
     this.traces.flush()
     this.channels.flush()
+    this.#derivedOrder.flush()
     this.#checkpoints.set('checkpoint', this.#saved())
     this.#state.commit()
     return this.#state.checkpoint()
@@ -431,11 +435,11 @@ export class Processor {
 
   *#derivedPosition(): Iterable<readonly [key: string, text: string]> {
     // They depend on checkpoints and batches, not on the log's records alone.
-    const { tracesFrom: _t, feedFrom: _f, links: _l, channels, placing, ...rest } = this.#saved()
+    const { tracesFrom: _t, feedFrom: _f, links: _l, channels, placing: _p, ...rest } = this.#saved()
     yield ['', canonicalJson(rest)]
     for (const ends of channels.map(canonicalJson).sort()) yield ['c', ends]
     for (const event of this.channels.underWay()) yield ['c', canonicalJson(event)]
-    for (const queue of placing.map(canonicalJson).sort()) yield ['c', queue]
+    for (const text of this.#derivedOrder.texts()) yield ['c', text]
   }
 
   #saved(): Checkpoint {
@@ -478,8 +482,6 @@ export class Processor {
     this.#order = this.#orderInForce()
     for (const order of [this.channels, this.#derivedOrder])
       assert(order === this.#order || order.isEmpty, 'only the event order in force has messages under way')
-    for (const { rootPartition, rootOffset } of this.#derivedOrder.underWay())
-      this.completion.emitted(rootPartition, rootOffset)
     for (const { rootPartition, rootOffset } of this.#context.waiting.all()) {
       this.completion.emitted(rootPartition, rootOffset)
     }
@@ -622,9 +624,7 @@ export class Processor {
     const { partition, offset } = root ?? this.#recordContext
     const target = partitionOf(emission.key, this.partitions)
     const sent = eventOf(emission, this.generation, partition, offset)
-    const event = this.#order.send(source, target, sent, time)
-    if (!this.isLive) this.completion.emitted(event.rootPartition, event.rootOffset)
-    return { target, event }
+    return { target, event: this.#order.send(source, target, sent, time) }
   }
 }
 
