@@ -96,8 +96,6 @@ export class Cells<V> implements Collection<V> {
   #lastKey: string | undefined
   #lastHash = 0
   #lastCell: Cell<V> | undefined
-  /** The key without a value that was read last. */
-  #missedKey: string | undefined
   #sets = 0
   #loads = 0
   #bytesPerEntry = 0
@@ -302,8 +300,6 @@ export class Cells<V> implements Collection<V> {
     let cell = this.#find(key)
     if (cell === undefined) {
       cell = this.#cell(key, unread, isStored)
-      // One that is read before it has a value will be read again.
-      cell.used = key === this.#missedKey
       this.#keep(cell)
     } else if (cell.checkpoint <= shared.saved) cell.used = true
     if (cell.checkpoint !== checkpoint) {
@@ -318,12 +314,11 @@ export class Cells<V> implements Collection<V> {
     cell.value = value
   }
 
-  /** Reads a value from the store, and caches it. */
+  /** Reads a value from the store, and caches it; or that there is none, since one is mostly set then. */
   #load(key: string): V | undefined {
     const value = this.#read(key)
-    if (value === undefined) this.#missedKey = key
-    if (value === undefined || !this.#kept) return value
-    this.#keep(this.#cell(key, value, true))
+    if (value !== undefined && !this.#kept) return value
+    this.#keep(this.#cell(key, value ?? deleted, value !== undefined))
     if (this.#loads++ % 1_024 === 0) this.#shared.trim()
     return value
   }

@@ -638,6 +638,22 @@ test('a saved value is cached if it was read before, and not if it was only writ
   assert.deepEqual(['read', 'written again', 'written', 'written'].map(reads), [0, 0, 1, 0])
 })
 
+test('a key without a value is looked for once, also where saved values are not cached', async () => {
+  const store = new CountingStore(memoryStore())
+  await store.write([['rows', [['z', '[1]']]]])
+  for (const kept of [true, false]) {
+    const state = new State(store)
+    const rows = state.collection<number[]>('rows', codec, kept)
+    store.reads = 0
+    for (let i = 0; i < 2; i++) assert.equal(rows.get('a'), undefined)
+    rows.set('a', [1])
+    assert.deepEqual(state.changes(0), [{ collection: 'rows', key: 'a', before: undefined, after: [1] }])
+    state.undo(0)
+    assert.equal(rows.get('a'), undefined)
+    assert.equal(store.reads, 1)
+  }
+})
+
 test('the bytes of cached values are a whole number, as a metric of bytes is', async () => {
   const state = new State(memoryStore())
   const rows = state.collection<{ text: string }>('rows', codec, true)
