@@ -48,7 +48,8 @@ export function order(turn: Turn, constraint: Constraint): Usage {
   if (usage.ordered) return usage
   const rows = turn.rows('claims')
   for (const { key, value } of rows.scan({ prefix: [name] }, encodeKey([turn.key]))) {
-    if ((value as ClaimRow).units > 0) rows.put(encodeKey(key), { ...(value as ClaimRow), constraint: name })
+    const row = value as ClaimRow
+    if (row.units > 0) rows.replace(encodeKey(key), row, { ...row, constraint: name })
   }
   const ordered: Usage = { ...usage, ordered: true }
   turn.rows('usage').put(encodeKey([turn.key, name]), ordered)
@@ -93,8 +94,9 @@ export function isSettled({ confirmed, order, served }: ClaimRow, before: number
   return !confirmed && (served ?? Math.abs(order)) < before
 }
 
+/** @param row as `claimOf` returns it */
 export function take(turn: Turn, usage: Usage, name: string, identity: string, row: ClaimRow): Usage {
-  turn.rows('claims').delete(encodeKey([turn.key, name, identity]))
+  turn.rows('claims').delete(encodeKey([turn.key, name, identity]), row)
   return plus(usage, row, -1)
 }
 

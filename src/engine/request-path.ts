@@ -358,7 +358,7 @@ export class RequestPath {
       const from = processor.position(partition)
       assert(from >= offset, 'a partition has applied all records before a batch', from, offset)
       const left = offset + records.length - from
-      if (left === 0) break
+      if (left <= 0) break
       const results: Applied[] = []
       const apply = (index: number) => {
         if (this.#reloading) return false

@@ -141,6 +141,12 @@ export class TableState {
     else this.#rows.set(rowKey, row, bytes)
   }
 
+  /** Sets a row in the place of one that was read before, which is not read again. */
+  replace(rowKey: string, before: unknown, row: unknown): void {
+    this.#reindex(rowKey, before, row)
+    this.#rows.set(rowKey, row, this.#rowBytes?.(row))
+  }
+
   /**
    * Removes a row, from its indexes too; returns whether there was one.
    * @param row as it is, if it was read before, which saves the reading of it
