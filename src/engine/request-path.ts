@@ -375,6 +375,9 @@ export class RequestPath {
         throw error
       }
       for (const applied of results) this.#passOn(applied)
+      // A batch may change more than memory can hold.
+      const room = this.checkpointer.saveIfDue()
+      if (room) await room
     }
     if (batch) this.#processor.derivedFrom(partition, batch)
     this.#applied(partition, records)

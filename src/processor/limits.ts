@@ -12,9 +12,12 @@ export const decidedTimes = 10
 /** A group of records ends when it has taken 1 / `part` of its limit: only one record alone can exceed it. */
 const part = 20
 const groupMax = 4_096
+/** It ends too when it has changed this part of what a checkpoint saves: the next ones may have to wait for it. */
+const checkpointPart = 1 / 4
 
 /**
- * Applies records under one limit, in a turn of the event loop, until they have taken a small part of it.
+ * Applies records under one limit, in a turn of the event loop, until they have taken a small part of it, or
+ * have changed much.
  * @param count how many there are
  * @param ms how long they may take together
  * @param apply applies the record with this index; false if it has to wait
@@ -22,18 +25,20 @@ const groupMax = 4_096
  * @throws Interruption, with the position of the record that was being derived
  */
 export async function applyGroup(
-  processor: Pick<Processor, 'interruption'>,
+  processor: Pick<Processor, 'interruption' | 'checkpointsDirty'>,
   count: number,
   ms: number,
   apply: (index: number) => boolean,
 ): Promise<number> {
   const most = Math.min(count, groupMax)
   let applied = 0
+  const dirty = () => processor.checkpointsDirty(Number.POSITIVE_INFINITY)
   const act = () => {
     const until = elapsedMs() + ms / part
+    const full = dirty() + checkpointPart
     while (applied < most && apply(applied)) {
       applied++
-      if (elapsedMs() >= until) break
+      if (elapsedMs() >= until || dirty() >= full) break
     }
   }
   if ((await withinLimit(ms, act)) === undefined) throw processor.interruption()
