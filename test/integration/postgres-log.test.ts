@@ -211,7 +211,7 @@ test('what PostgreSQL refuses is a clear error, and nothing is lost', skip, asyn
   const grants = [...postgresLogSql().matchAll(/GRANT .*;/g)].map(([text]) =>
     text.replace(/hence;/, 'hence_user;'),
   )
-  assert.equal(grants.length, 2)
+  assert.equal(grants.length, 3)
   await ask(grants.join('\n'))
   const place = newPlace()
   const least = { connection: { ...connection, user: 'hence_user' } }
