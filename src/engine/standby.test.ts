@@ -261,12 +261,14 @@ function startsSales({ home, signal, closing }: Awaited<ReturnType<typeof engine
     )
 }
 
+function buy(engine: Engine<Sales>, order: string) {
+  return engine.submit('buy', { order, sku: 's', customer: 'c', cents: 5 }, { requestId: `r-${order}` })
+}
+
 test('a note of the process before that comes late stops nobody', async (t) => {
   const { home, signal, closing } = await engineHome(t)
   const store = new CarrierStore()
   const start = startsSales({ home, signal, closing })
-  const buy = (engine: Engine<Sales>, order: string) =>
-    engine.submit('buy', { order, sku: 's', customer: 'c', cents: 5 }, { requestId: `r-${order}` })
   const whole = memoryCarrier(store)
   // As where a commit waits for a synchronous replica: what was sent takes effect much later.
   const { promise: later, resolve: release } = Promise.withResolvers<void>()
@@ -301,8 +303,6 @@ test('all machines sign with one key, and one without it does not start', async 
   const report: Reporter = ({ code }) => codes.push(code)
   const audited = (name: string, more: object = {}) =>
     start(name, memoryCarrier(store), { audit: true, wait: true, report, ...more })
-  const buy = (engine: Engine<Sales>, order: string) =>
-    engine.submit('buy', { order, sku: 's', customer: 'c', cents: 5 }, { requestId: `r-${order}` })
   const signer = (name: string) => readFile(join(home, name, 'signer.pem'), 'utf8')
   const active = await audited('a')
   await buy(active, 'x')
@@ -337,8 +337,6 @@ test('of two standbys that see the log released one takes it, and the other foll
   const { home, signal, closing } = await engineHome(t)
   const store = new CarrierStore()
   const start = startsSales({ home, signal, closing })
-  const buy = (engine: Engine<Sales>, order: string) =>
-    engine.submit('buy', { order, sku: 's', customer: 'c', cents: 5 }, { requestId: `r-${order}` })
   const active = await start('a', memoryCarrier(store))
   await buy(active, 'x')
   const waiting = async (name: string, carrier: Carrier) => {

@@ -207,7 +207,7 @@ for (const isClose of [true, false]) {
     }
     clock.pass(40)
     await submit('mark', clockKey)
-    // In the log this stands behind what the timer has told, in the same millisecond.
+    // In the log this stands behind the event of the timer, in the same millisecond.
     await submit('mark', toldKey)
     if (!isClose) await begin(slow)
     await followed(engine)
