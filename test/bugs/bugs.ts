@@ -102,7 +102,10 @@ export const bugs: readonly Bug[] = [
     file: 'log/file-log/active-segment.ts',
     old: '    this.#checkFree(await this.#checkTail(headerBytes), epoch)\n',
     new: '',
-    test: ['test/faults/lock.test.ts', 'without flock(1): when its lock is'],
+    test: [
+      'src/log/file-log/overtaken.test.ts',
+      'a writer that no lock stops writes nothing over the batch of a later one',
+    ],
   },
   {
     id: 'write-into-a-removed-file',
