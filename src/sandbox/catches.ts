@@ -1,4 +1,4 @@
-import { type CatchClause, parse, type TryStatement } from 'acorn'
+import { type CatchClause, type Node, Parser, type TryStatement } from 'acorn'
 
 /** The message of the error that a stack overflow throws. */
 export const stackMessage = 'Maximum call stack size exceeded'
@@ -9,6 +9,19 @@ export const stackMessage = 'Maximum call stack size exceeded'
  * overflow into an outcome: see `Interruption`.
  */
 export function passOnStackErrors(code: string): string {
+  const known = changed.get(code) ?? withoutCatching(code)
+  // The last used one is the last.
+  changed.delete(code)
+  changed.set(code, known)
+  if (changed.size > changedMax) changed.delete(changed.keys().next().value!)
+  return known
+}
+
+/** Scripts as they were changed: tests open many engines of a few apps, and to parse is most of an opening. */
+const changed = new Map<string, string>()
+const changedMax = 4
+
+function withoutCatching(code: string): string {
   // The statement is inline, since a call might overflow the stack again.
   const rethrow = (name: string) => `if(${name}!=null&&${name}.message==="${stackMessage}")throw ${name};`
   const edits: Edit[] = []
@@ -35,12 +48,12 @@ export function passOnStackErrors(code: string): string {
     }
   }
   let at = 0
-  let changed = ''
+  let passing = ''
   for (const { from, to, text } of edits.sort((a, b) => a.from - b.from || a.rank - b.rank)) {
-    changed += code.slice(at, from) + text
+    passing += code.slice(at, from) + text
     at = to
   }
-  return changed + code.slice(at)
+  return passing + code.slice(at)
 }
 
 const keepLost = 'catch($henceCaught){$henceLost=$henceCaught;throw $henceCaught}'
@@ -54,24 +67,24 @@ interface Edit {
 }
 
 /** The catch clauses of a script, and the statements whose `finally` may return, break or continue. */
-function clausesOf(code: string): (CatchClause | TryStatement)[] {
+function clausesOf(code: string): readonly (CatchClause | TryStatement)[] {
   const found: (CatchClause | TryStatement)[] = []
-  // Without recursion, since bundles may nest deeply.
-  const waiting: unknown[] = [
-    parse(code, { ecmaVersion: 'latest', sourceType: 'script', allowReturnOutsideFunction: true }),
-  ]
-  while (waiting.length > 0) {
-    const each = waiting.pop()
-    if (typeof each !== 'object' || each === null) continue
-    const { type, finalizer } = each as {
-      readonly type: string
-      readonly finalizer?: TryStatement['finalizer']
-    }
-    if (type === 'CatchClause') found.push(each as CatchClause)
-    if (finalizer && /\b(return|break|continue)\b/.test(code.slice(finalizer.start, finalizer.end)))
-      found.push(each as TryStatement)
-    for (const value of Object.values(each))
-      if (typeof value === 'object' && value !== null) waiting.push(value)
-  }
+  // A walk over the tree would cost a third more.
+  const collecting = (Base: typeof Parser) =>
+    class extends (Base as unknown as Parsing) {
+      override parseTryStatement(node: Node): TryStatement {
+        const statement = super.parseTryStatement(node)
+        const { handler, finalizer } = statement
+        if (handler) found.push(handler)
+        if (finalizer && /\b(return|break|continue)\b/.test(code.slice(finalizer.start, finalizer.end)))
+          found.push(statement)
+        return statement
+      }
+    } as unknown as typeof Parser
+  const options = { ecmaVersion: 'latest', sourceType: 'script', allowReturnOutsideFunction: true } as const
+  Parser.extend(collecting).parse(code, options)
   return found
 }
+
+/** The methods of acorn's parser are there for plugins, and its types leave them out. */
+type Parsing = new () => { parseTryStatement(node: Node): TryStatement }
