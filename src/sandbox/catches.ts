@@ -1,4 +1,5 @@
 import { type CatchClause, type Node, Parser, type TryStatement } from 'acorn'
+import { ScriptCache } from './script-cache.ts'
 
 /** The message of the error that a stack overflow throws. */
 export const stackMessage = 'Maximum call stack size exceeded'
@@ -9,19 +10,18 @@ export const stackMessage = 'Maximum call stack size exceeded'
  * overflow into an outcome: see `Interruption`.
  */
 export function passOnStackErrors(code: string): string {
-  const known = changed.get(code) ?? withoutCatching(code)
-  // The last used one is the last.
-  changed.delete(code)
-  changed.set(code, known)
-  if (changed.size > changedMax) changed.delete(changed.keys().next().value!)
-  return known
+  const edits = JSON.parse(found.made(code, way, (script) => JSON.stringify(editsOf(script))))
+  let at = 0
+  let changed = ''
+  for (const { from, to, text } of edits as Edit[]) {
+    changed += code.slice(at, from) + text
+    at = to
+  }
+  return changed + code.slice(at)
 }
 
-/** Scripts as they were changed: tests open many engines of a few apps, and to parse is most of an opening. */
-const changed = new Map<string, string>()
-const changedMax = 4
-
-function withoutCatching(code: string): string {
+/** The changes of a script, in order. */
+function editsOf(code: string): Edit[] {
   // The statement is inline, since a call might overflow the stack again.
   const rethrow = (name: string) => `if(${name}!=null&&${name}.message==="${stackMessage}")throw ${name};`
   const edits: Edit[] = []
@@ -47,16 +47,15 @@ function withoutCatching(code: string): string {
       insert(start, 1, rethrow('$henceCaught'))
     }
   }
-  let at = 0
-  let passing = ''
-  for (const { from, to, text } of edits.sort((a, b) => a.from - b.from || a.rank - b.rank)) {
-    passing += code.slice(at, from) + text
-    at = to
-  }
-  return passing + code.slice(at)
+  return edits.sort((a, b) => a.from - b.from || a.rank - b.rank)
 }
 
 const keepLost = 'catch($henceCaught){$henceLost=$henceCaught;throw $henceCaught}'
+
+/** To parse a bundle with its schema library takes a third of the time of a start. */
+const found = new ScriptCache()
+/** Other code of `editsOf` has another name. */
+const way = `${stackMessage}${keepLost}${editsOf}${clausesOf}`
 
 interface Edit {
   readonly from: number
