@@ -19,7 +19,7 @@ import { openMarked } from './marked-engine.ts'
 // random moments. A reader of PostgreSQL never sees rows of two generations together, and in the end the rows
 // there equal the engine's.
 
-const kills = Number(process.env['HENCE_KILLS'] ?? 4)
+const kills = Number(process.env['HENCE_KILLS'] ?? 2)
 const seed = Number(process.env['HENCE_SEED'] ?? randomInt(2 ** 31))
 const random = randomFrom(seed)
 

@@ -13,7 +13,7 @@ import type old from './wallets-old.ts'
 // tables that do not follow from the log; then a request that is lost, refused or answered differently
 // because of it.
 
-const records = Number(process.env['HENCE_RECORDS'] ?? 8_000)
+const records = Number(process.env['HENCE_RECORDS'] ?? 4_000)
 const clients = 64
 const partitions = 4
 

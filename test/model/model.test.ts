@@ -28,7 +28,7 @@ replayKept<World>('model', async (world) => {
   if (failure) throw failure
 })
 
-const { runs } = runsOf(2_000)
+const { runs } = runsOf(1_000)
 
 test(`the engine does what the docs say, in ${runs} random cases`, async () => {
   const end = firstSeed + Math.ceil(runs / together)

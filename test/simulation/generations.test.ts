@@ -17,7 +17,7 @@ const { bank } = appsOf<typeof made>(import.meta.resolve('../apps/bank.ts'))
 // load and with crashes at random moments. In the end a derivation from the log alone must equal the live
 // tables, and no request may have two outcomes. Nor may it matter how closely a generation follows the log.
 
-const { runs } = runsOf(20)
+const { runs } = runsOf(12)
 
 const variants: readonly Variant[] = [
   {},

@@ -225,12 +225,16 @@ for (const ending of ['power', 'process, then power'] as const) {
   })
 }
 
+/** Seeds that show what few others do: the syncs of a partition's directory, and of recovered names. */
+const noticing = [813, 976]
+
 test('leaving out any one of the syncs breaks a promise of the log', async () => {
   assert.ok(labels.size > 5, 'the lives before have reached the syncs')
   for (const label of labels) {
     const ignoredSyncs = new Set([label])
     let broken = false
-    for (let seed = 1; seed <= 3_000 && !broken; seed++) {
+    for (let tries = 0; tries < 3_000 && !broken; tries++) {
+      const seed = noticing[tries] ?? tries
       await live({ ...planOf(seed), ignoredSyncs }).catch(() => {
         broken = true
       })
