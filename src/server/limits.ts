@@ -25,8 +25,8 @@ export const limitsDefault = {
   stalledMs: 30_000,
   /** How often an idle stream sends a comment, so that both ends notice a broken connection. Default 15 s. */
   heartbeatMs: 15_000,
-  /** How long a read may wait for `after`. Default 30 s. */
-  afterMs: 30_000,
+  /** How long a read may wait for `after`: less than a client waits for one try. Default 20 s. */
+  afterMs: 20_000,
   /** Own listener: how many connections may be open. Default 10,000. */
   connections: 10_000,
   /** Own listener: the longest head of a request. Default 16 KiB. */
