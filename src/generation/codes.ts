@@ -8,7 +8,7 @@ import { codeName, type Storage } from '../storage/storage.ts'
 export class Codes {
   readonly #storage: Storage
   readonly #given: AppBundle
-  /** Made of the given code, until somebody takes it. */
+  /** The next program of its version, until somebody takes it. */
   #program: Program | undefined
 
   private constructor(given: AppBundle, program: Program, storage: Storage) {
@@ -42,6 +42,11 @@ export class Codes {
     sandboxed(made)
     await this.#storage.keep(codeName(made.hash), made.code)
     return made.hash
+  }
+
+  /** Loads the code of a version for the next call of `programOf`, which then takes no time. */
+  async prepare(version: string): Promise<void> {
+    this.#program = await this.programOf(version)
   }
 
   /** Loads the code of a version; every call returns a new program. */

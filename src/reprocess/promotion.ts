@@ -95,6 +95,7 @@ export class Promoter {
     await context.host.stopDelivery()
     await candidate.start()
     await candidate.caughtUp()
+    await context.codes.prepare(candidate.progress.version)
     await saveAhead(context, candidate)
   }
 
