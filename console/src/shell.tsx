@@ -39,6 +39,15 @@ export function Shell() {
     document.querySelector('.views .active')?.scrollIntoView({ block: 'nearest', inline: 'center' })
   }, [view, me.data?.app])
 
+  const queries = useQueryClient()
+  const isDown = me.error !== null || (status.error !== null && !(status.error instanceof Refused))
+  useEffect(() => {
+    // What failed meanwhile is read again; a refusal stays one.
+    const predicate = ({ state: { error } }: { state: { error: unknown } }) =>
+      error !== null && !(error instanceof Refused)
+    if (!isDown) void queries.invalidateQueries({ predicate })
+  }, [isDown, queries])
+
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.key !== 'k' || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey) return
@@ -50,7 +59,6 @@ export function Shell() {
   }, [])
 
   if (me.error instanceof Refused && me.error.problem.status === 401) return <KeyForm />
-  const isDown = me.error !== null || (status.error !== null && !(status.error instanceof Refused))
   return (
     <div className="shell">
       {isFinding && (

@@ -103,7 +103,7 @@ function Filters() {
       <TypedFilter
         label="Field"
         value={where}
-        placeholder="flight=HE100"
+        placeholder="name=value"
         set={(typed) => set({ where: typed?.includes('=') ? typed : undefined })}
       />
       <label>
@@ -156,9 +156,13 @@ function useEnd(partition: number) {
 function Tail() {
   const { partition = 0, from } = route.useSearch()
   const { data, error } = useEnd(partition)
-  if (error) return <Problem error={error} />
-  if (data === undefined) return <p className="quiet">Loading…</p>
-  return <SlidingRows partition={partition} end={data.end} from={from} />
+  if (data === undefined) return error ? <Problem error={error} /> : <p className="quiet">Loading…</p>
+  return (
+    <div className="log">
+      {error && <Problem error={error} />}
+      <SlidingRows partition={partition} end={data.end} from={from} />
+    </div>
+  )
 }
 
 function SlidingRows({ partition, end, from }: { partition: number; end: number; from: number | undefined }) {

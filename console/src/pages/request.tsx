@@ -44,7 +44,13 @@ export function Request() {
       {opened ? (
         <Picture story={opened.story} records={recordsByToken(opened.records)} from="a file" />
       ) : id === undefined ? (
-        <Ask />
+        <Page title="Request">
+          <Ask />
+          <p className="quiet">
+            Everything that followed from one request, as one picture. Or drop a story here that somebody
+            shared as a file. The <Link to="/log">log</Link> has all requests.
+          </p>
+        </Page>
       ) : (
         <Loaded id={id} principal={principal} />
       )}
@@ -53,6 +59,7 @@ export function Request() {
 }
 
 function Ask() {
+  const { id, principal } = route.useSearch()
   const navigate = route.useNavigate()
   const find = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault()
@@ -61,25 +68,19 @@ function Ask() {
     void navigate({ search: { id: text('id'), ...(text('principal') && { principal: text('principal') }) } })
   }
   return (
-    <Page title="Request">
-      <form className="ask" onSubmit={find}>
-        <label>
-          Request id
-          <input name="id" required placeholder="0197f5a0-7c2e-…" autoComplete="off" />
-        </label>
-        <label>
-          Sent by
-          <input name="principal" placeholder="you" autoComplete="off" />
-        </label>
-        <button type="submit" className="primary">
-          Show
-        </button>
-      </form>
-      <p className="quiet">
-        Everything that followed from one request, as one picture. Or drop a story here that somebody shared
-        as a file. The <Link to="/log">log</Link> has all requests.
-      </p>
-    </Page>
+    <form className="ask" onSubmit={find}>
+      <label>
+        Request id
+        <input name="id" required defaultValue={id} placeholder="0197f5a0-7c2e-…" autoComplete="off" />
+      </label>
+      <label>
+        Sent by
+        <input name="principal" defaultValue={principal} placeholder="you" autoComplete="off" />
+      </label>
+      <button type="submit" className="primary">
+        Show
+      </button>
+    </form>
   )
 }
 
@@ -90,14 +91,19 @@ function Loaded({ id, principal }: { id: string; principal: string | undefined }
     refetchInterval: ({ state }) => (state.error === null ? 3_000 : false),
   })
   const records = useRecords(data)
-  if (error) {
-    return (
-      <Page title={`Request ${shortId(id)}`}>
-        <Problem error={error} />
-      </Page>
-    )
-  }
-  return data === undefined ? <p className="quiet">Loading…</p> : <Picture story={data} records={records} />
+  if (data === undefined && error === null) return <p className="quiet">Loading…</p>
+  const problem = error && <Problem error={error} />
+  return data === undefined ? (
+    <Page title={`Request ${shortId(id)}`}>
+      {problem}
+      <Ask />
+    </Page>
+  ) : (
+    <>
+      {problem}
+      <Picture story={data} records={records} />
+    </>
+  )
 }
 
 /** Causes are read for so many records; beyond that they follow from the events. */
@@ -273,7 +279,7 @@ function StepLane({ row: { step, number, outside }, waitedMs, x, isChosen, choos
     <li className={`lane ${isChosen ? 'chosen' : ''}`}>
       <button type="button" className="lane-name" aria-pressed={isChosen} onClick={() => choose(number)}>
         <span className="token">{token}</span>
-        <span className={`kind k-${kind}`}>{kind}</span>
+        <span className={`kind ${isBad ? 'e-dead' : `k-${kind}`}`}>{kind}</span>
         <span className="type">{type}</span>
       </button>
       <div className="track">
@@ -283,8 +289,8 @@ function StepLane({ row: { step, number, outside }, waitedMs, x, isChosen, choos
         {waitedMs > 0 && <span className="quiet">{exactSpan(waitedMs)} later</span>}
         {failure && <strong className="bad">{failure.code} </strong>}
         {violation !== undefined && (
-          <Link to="/violations" search={{ id: violation }} className="flag">
-            violation {shortId(violation)}
+          <Link to="/violations" search={{ id: violation }} className="flag" title={violation}>
+            violation {violation.slice(0, 8)}
           </Link>
         )}
         {outside !== undefined && (
