@@ -1,5 +1,5 @@
 const dateTime = new Intl.DateTimeFormat('en-GB', {
-  dateStyle: 'short',
+  dateStyle: 'medium',
   timeStyle: 'medium',
 })
 const dayAndTime = new Intl.DateTimeFormat('en-GB', {
@@ -29,6 +29,9 @@ export function span(ms: number): string {
   if (size < 48 * 3_600_000) return `${Math.round(size / 3_600_000)} h`
   return `${Math.round(size / 86_400_000)} d`
 }
+
+/** How long something is past; what is nearer than a second would flicker. */
+export const ago = (ms: number) => (ms < 1_000 ? 'just now' : `${span(ms)} ago`)
 
 /** A measured duration: milliseconds, or seconds with a tenth. */
 export const exactSpan = (ms: number) =>

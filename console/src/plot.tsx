@@ -4,6 +4,7 @@ import uPlot from 'uplot'
 import { decimal, timeOfDay } from './format.ts'
 
 const height = 150
+const decades = [1, 10, 100, 1e3, 1e4, 1e5, 1e6].flatMap((ten) => [ten, 2 * ten, 5 * ten])
 
 export interface PlotLine {
   readonly label: string
@@ -21,7 +22,11 @@ interface PlotProps {
 
 /** Lines over time. A canvas says nothing to a screen reader, so a table stands beside it. */
 export default function Plot({ caption, at, lines }: PlotProps) {
-  const looks = lines.map(({ look }) => look).join()
+  // The first line is drawn last, so that it covers others at zero.
+  const looks = lines
+    .map(({ look }) => look)
+    .reverse()
+    .join()
   const frame = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot>(undefined)
   const shown = useRef<uPlot.AlignedData>([[]])
@@ -58,7 +63,8 @@ export default function Plot({ caption, at, lines }: PlotProps) {
               font: '11px system-ui',
               values: (_, at) => at.map((s) => timeOfDay(s * 1_000)),
             },
-            { ...axis, size: 42, font: '11px system-ui' },
+            // No tick of 2.5 requests.
+            { ...axis, size: 42, space: 24, font: '11px system-ui', incrs: [0.5, ...decades] },
           ],
           scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] } },
         },
@@ -83,7 +89,7 @@ export default function Plot({ caption, at, lines }: PlotProps) {
     }
   }, [looks])
   useEffect(() => {
-    shown.current = [at.map((ms) => ms / 1_000), ...lines.map(({ values }) => [...values])]
+    shown.current = [at.map((ms) => ms / 1_000), ...lines.map(({ values }) => [...values]).reverse()]
     plot.current?.setData(shown.current)
   }, [at, lines])
   return (

@@ -3,7 +3,7 @@ import { useQuery } from '@tanstack/react-query'
 import { getRouteApi } from '@tanstack/react-router'
 import { type DragEvent, type FormEvent, useState } from 'react'
 import { type FullRecord, get, pathOf, Refused } from '../api.ts'
-import { count, fullTime, span } from '../format.ts'
+import { ago, count, fullTime } from '../format.ts'
 import { useStatus } from '../live.ts'
 import { Commands, Copy, Facts, RecordLink, Vital } from '../parts.tsx'
 import { checkReceipt, type Head } from '../receipt.ts'
@@ -44,28 +44,28 @@ function Off() {
 function NewestHead({ head }: { head: Head }) {
   const { data: status } = useStatus()
   const now = status?.now ?? Date.now()
-  const { logId, time, partitions, signature } = head
+  const { logId, time, partitions } = head
   const records = partitions.reduce((sum, { size }) => sum + size, 0)
   return (
     <>
       <dl className="vitals">
-        <Vital name="Head signed" value={`${span(now - time)} ago`} more={fullTime(time)} />
-        <Vital name="It covers" value={count(records)} more="records" />
+        <Vital name="Head signed" value={ago(now - time)} more={fullTime(time)} />
+        <Vital
+          name="It covers"
+          value={count(records)}
+          more={`records of log ${logId.slice(0, 8)}`}
+          title={logId}
+        />
         <Vital
           name="Log verified"
-          value={status?.scrubbedAt === undefined ? 'not yet' : `${span(now - status.scrubbedAt)} ago`}
+          value={status?.scrubbedAt === undefined ? 'not yet' : ago(now - status.scrubbedAt)}
           more={status?.scrubbedAt === undefined ? 'since the start' : fullTime(status.scrubbedAt)}
         />
         <Vital
           name="Derived again"
-          value={status?.rehearsedAt === undefined ? 'not yet' : `${span(now - status.rehearsedAt)} ago`}
+          value={status?.rehearsedAt === undefined ? 'not yet' : ago(now - status.rehearsedAt)}
           more={status?.rehearsedAt === undefined ? 'once a day' : 'no difference'}
           title={status?.rehearsedAt === undefined ? undefined : fullTime(status.rehearsedAt)}
-        />
-        <Vital
-          name="Log"
-          value={<code title={logId}>{logId.slice(0, 8)}</code>}
-          more={`signed ${signature.slice(0, 8)}…`}
         />
       </dl>
       <section aria-labelledby="head">

@@ -10,7 +10,7 @@ import {
   type SeriesView,
   type Status,
 } from '../api.ts'
-import { bounded, brief, count, decimal, exactTime, fullTime, minuteTime, span } from '../format.ts'
+import { ago, bounded, brief, count, decimal, exactTime, fullTime, minuteTime } from '../format.ts'
 import { quantile, useDeadEffects, useMe, useOpenViolations, useSeries, useStatus } from '../live.ts'
 import { Commands, Empty, Outcome, RecordLink, RequestLink, Vital, Words } from '../parts.tsx'
 import type { PlotLine } from '../plot.tsx'
@@ -51,11 +51,11 @@ function Vitals({ status }: { status: Status }) {
   const { replies, submits, now } = status
   const decided = replies.accepted + replies.rejected + replies.failed
   const share = (n: number) => (decided === 0 ? '–' : `${decimal((100 * n) / decided)} %`)
-  const since = (n: number) => `${count(n)} since the start`
+  const ofStart = (n: number) => `${count(n)} since the start`
   const { at = [], accepted = [], rejected = [], failed = [] } = series ?? {}
   const recent = [...at.keys()].slice(-5)
   const ofRecent = recent.reduce((sum, i) => sum + accepted[i]! + rejected[i]! + failed[i]!, 0)
-  const ago = (at: number | undefined) => (at === undefined ? undefined : `${span(now - at)} ago`)
+  const since = (at: number | undefined) => (at === undefined ? 'never' : ago(now - at))
   return (
     <dl className="vitals">
       <Vital
@@ -68,23 +68,23 @@ function Vitals({ status }: { status: Status }) {
         value={quantile(submits, 0.5) ?? '–'}
         more={`p99 ${quantile(submits, 0.99) ?? '–'}`}
       />
-      <Vital name="Accepted" value={share(replies.accepted)} more={since(replies.accepted)} />
-      <Vital name="Rejected" value={share(replies.rejected)} more={since(replies.rejected)} />
+      <Vital name="Accepted" value={share(replies.accepted)} more={ofStart(replies.accepted)} />
+      <Vital name="Rejected" value={share(replies.rejected)} more={ofStart(replies.rejected)} />
       <Vital
         name="Failed"
         value={share(replies.failed)}
-        more={since(replies.failed)}
+        more={ofStart(replies.failed)}
         look={replies.failed > 0 ? 'bad' : undefined}
       />
       <Vital
         name="Verified"
-        value={ago(status.scrubbedAt) ?? 'never'}
+        value={since(status.scrubbedAt)}
         more={status.scrubbedAt === undefined ? 'needs --audit' : minuteTime(status.scrubbedAt)}
         title={status.scrubbedAt === undefined ? undefined : fullTime(status.scrubbedAt)}
       />
       <Vital
         name="Head signed"
-        value={ago(status.headAt) ?? 'never'}
+        value={since(status.headAt)}
         more={status.headAt === undefined ? 'needs --audit' : minuteTime(status.headAt)}
         title={status.headAt === undefined ? undefined : fullTime(status.headAt)}
       />
@@ -117,7 +117,7 @@ function NeedsYou({ status: { now, alarms } }: { status: Status }) {
       <ul>
         {recent.map(({ code, message, at, count: times }) => (
           <li key={code}>
-            <strong className="bad">{code}</strong> {span(now - at)} ago
+            <strong className="bad">{code}</strong> {ago(now - at)}
             {times > 1 && `, ${count(times)} times`}: <Words of={message} />
           </li>
         ))}
@@ -181,7 +181,12 @@ function Throughput() {
         </div>
         <div>
           <h2>
-            Milliseconds <span className="quiet">a request over HTTP, rounded up</span>
+            Milliseconds{' '}
+            <span className="quiet">
+              {data?.p50Ms.some((ms) => ms !== null) === false
+                ? 'no request came over HTTP'
+                : 'a request over HTTP, rounded up'}
+            </span>
           </h2>
           {plot('Milliseconds that requests over HTTP took', durations)}
         </div>
@@ -253,7 +258,7 @@ function Partitions({ status }: { status: Status }) {
       <p className="quiet">
         {oldestEffectAt === undefined
           ? 'No effect waits.'
-          : `The oldest effect that waits was asked for ${span(now - oldestEffectAt)} ago.`}
+          : `The oldest effect that waits was asked for ${ago(now - oldestEffectAt)}.`}
       </p>
     </section>
   )

@@ -124,7 +124,7 @@ function Form({ type, id, schema, renew }: FormProps) {
             <textarea
               value={json}
               onChange={({ target }) => setJson(target.value)}
-              rows={10}
+              rows={Math.max(4, json.split('\n').length)}
               spellCheck={false}
               aria-invalid={flaw !== undefined}
             />

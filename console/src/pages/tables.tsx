@@ -15,7 +15,7 @@ import {
   type TablePage,
 } from '../api.ts'
 import { Compared } from '../compared.tsx'
-import { bounded, brief, fullTime, minuteTime } from '../format.ts'
+import { bounded, brief, fullTime, minuteTime, plural } from '../format.ts'
 import { useMe } from '../live.ts'
 import { Commands, Copy, Empty, Json, RecordLink, RequestLink } from '../parts.tsx'
 import { Page, Problem } from '../shell.tsx'
@@ -28,11 +28,11 @@ export function Tables() {
   const me = useMe()
   const search = route.useSearch()
   const tables = me.data?.tables ?? []
-  const table = tables.find(({ name }) => name === search.table) ?? tables[0]
+  const table = search.table === undefined ? tables[0] : tables.find(({ name }) => name === search.table)
   if (table === undefined)
     return (
       <Page title="Tables">
-        <Empty>The app has no table.</Empty>
+        <Empty>The app has no table{search.table !== undefined && ` ${search.table}`}.</Empty>
       </Page>
     )
   const past = table.hasPast ? me.data?.past : undefined
@@ -260,6 +260,9 @@ function Rows({ table, query }: { table: Table; query: Query }) {
   const ended = useWatch(table.name, isWatching, pages.refetch, () => setWantsWatch(false))
   const rows = pages.data?.pages.flatMap((page) => page.rows) ?? []
   const columns = columnsOf(rows)
+  const numbers = new Set(
+    columns.filter((name) => rows.every(({ value }) => ['number', 'undefined'].includes(typeof value[name]))),
+  )
   return (
     <div>
       <div className="section-head">
@@ -287,7 +290,7 @@ function Rows({ table, query }: { table: Table; query: Query }) {
               <tr>
                 <th scope="col">Key</th>
                 {columns.map((name) => (
-                  <th key={name} scope="col">
+                  <th key={name} scope="col" className={numbers.has(name) ? 'number' : ''}>
                     {name}
                   </th>
                 ))}
@@ -309,7 +312,7 @@ function Rows({ table, query }: { table: Table; query: Query }) {
                       </Link>
                     </th>
                     {columns.map((name) => (
-                      <td key={name} className="cell">
+                      <td key={name} className={numbers.has(name) ? 'number' : 'cell'}>
                         {cell(value[name])}
                       </td>
                     ))}
@@ -340,7 +343,7 @@ function columnsOf(rows: readonly Row[]): readonly string[] {
 const cell = (value: unknown) =>
   value === undefined ? (
     ''
-  ) : typeof value === 'string' ? (
+  ) : typeof value === 'string' || typeof value === 'number' ? (
     value
   ) : (
     <span className="mono">{brief(value, 60)}</span>
@@ -375,7 +378,11 @@ function Detail({ table, row, at, hasPast }: DetailProps) {
           Close
         </Link>
       </div>
-      {error && <Problem error={error} />}
+      {error instanceof Refused && error.problem.code === 'row-not-found' ? (
+        <Empty>{at === undefined ? 'There is no such row.' : 'There was no such row then.'}</Empty>
+      ) : (
+        error && <Problem error={error} />
+      )}
       {data && <Json value={data.value} label="Row" />}
       <div className="tools">
         {data && <Copy text={JSON.stringify(data)}>Copy as JSON</Copy>}
@@ -420,8 +427,9 @@ function History({ path, hasPast, now }: { path: string; hasPast: boolean; now: 
       ))}
       {data && !hasNextPage && (
         <p className="quiet">
-          {changes.length === 0 ? 'No change is kept' : 'No earlier change is kept'}: stories are kept from{' '}
-          {data.pages[0]!.keptFrom} on.
+          {data.pages[0]!.keptFrom.endsWith(':0')
+            ? `${plural(changes.length, 'change')} since the log began.`
+            : `Changes before ${data.pages[0]!.keptFrom} are not kept.`}
         </p>
       )}
       {hasNextPage && (

@@ -467,7 +467,7 @@ function History({ of }: { of: Violation }) {
           <li key={`${at} ${what} ${units}`}>
             <span className="time">{exactTime(at)}</span>
             <span>
-              {what.replace('-', ' ')} {units > 0 && count(units)}
+              {what === 'grew' ? 'grew to' : what.replace('-', ' ')} {units > 0 && count(units)}
               {by && ` by ${by.principal || 'an operator'}`}
               {reason !== undefined && <q>{reason}</q>}
             </span>
