@@ -101,7 +101,7 @@ async function printGrowth(grown: Growth, json: boolean | undefined): Promise<un
   const { logId, from, to, records } = grown
   const [earlier, later] = [from, to].map((time) => new Date(time).toISOString())
   await printResult(json, { proven: true, ...grown }, [
-    `${paint.good('✔')} Log ${logId} has only grown, by ${records} records, from ${earlier} to ${later}:`,
+    `${paint.good('✔')} Log ${logId} has only grown, by ${records} ${records === 1 ? 'record' : 'records'}, from ${earlier} to ${later}:`,
     '  its key vouches that no record of the earlier head was changed.',
   ])
 }

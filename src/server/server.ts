@@ -270,7 +270,8 @@ type FoundRoute = Pick<Arrival, 'request' | 'incoming' | 'parts'> & { readonly q
 /** The answer to an address that no route serves, or none by this method. */
 function nowhere(methods: readonly string[]): Answer {
   if (methods.length === 0) {
-    const nothing = 'There is nothing at this address; /openapi.json lists all addresses.'
+    const nothing =
+      'There is nothing at this address; /openapi.json lists all addresses, /console/ is for people.'
     return problemAnswer(problemOf(changeError('route-not-found', nothing)))
   }
   const allow = methods.join(', ')

@@ -93,7 +93,10 @@ async function row(
   )
   // A hidden row and a missing one look the same.
   if (value === undefined || !(await rules.limited(`a row of table "${name}"`, () => visible(value, key)))) {
-    throw changeError('row-not-found', `Table "${name}" has no row ${JSON.stringify(key)} for you.`)
+    throw changeError(
+      'row-not-found',
+      `Table "${name}" has no row ${JSON.stringify(key)}, or none that you may read.`,
+    )
   }
   return jsonAnswer(request, { key, value })
 }
