@@ -213,7 +213,7 @@ function groupOf(path: string): string {
 
 /** The group says already that it is a how-to. */
 function navTitle(title: string): string {
-  const short = title.replace(/^(?:How to|Reference:|Tutorial:) /, '')
+  const short = title.replace(/^(?:How to|Reference:) /, '')
   // A name of code keeps its case.
   return short.includes('/') ? short : short.charAt(0).toUpperCase() + short.slice(1)
 }

@@ -51,11 +51,11 @@ function scoreOf(
   return score
 }
 
-/** More where the word begins, most where it is whole. */
+/** More where the word begins, most where it is whole; little within another: `kill` is no `skill`. */
 function rank(text: string, word: string, weight: number): number {
   const at = text.indexOf(word)
   if (at < 0) return 0
-  if (at > 0 && /\w/.test(text[at - 1]!)) return weight / 2
+  if (at > 0 && /\w/.test(text[at - 1]!)) return weight / 8
   return /\w/.test(text[at + word.length] ?? ' ') ? weight : weight * 1.5
 }
 

@@ -73,6 +73,7 @@ test('the search finds a section by its words', async () => {
   assert.equal(first('DERIVATION-THREW'), 'reference/errors.html#derivation-threw')
   assert.equal(first('first five minutes'), 'first-five-minutes.html#the-first-five-minutes')
   assert.ok(search(index, 'systemd').some(({ path }) => path.startsWith('how-to/deploy.html')))
+  assert.doesNotMatch(first('kill')!, /skill/i)
   assert.deepEqual(search(index, 'xylophone'), [])
   assert.deepEqual(search(index, ' '), [])
   for (const { excerpt } of search(index, 'waive violation')) assert.match(excerpt[1], /waive|violation/i)
