@@ -111,7 +111,7 @@ export function unreadable(directory: string, cause: unknown): HenceError {
   return operatorError(
     'state-unreadable',
     `The derived state in ${directory} cannot be read: ${cause instanceof Error ? cause.message : cause}. ` +
-      'Everything in it can be derived from the log: the next start does so if it finds this damage. ' +
+      'Everything in it can be derived from the log: the next start does so if it finds the same. ' +
       'Otherwise stop the process, remove that folder, and start again.',
     { cause },
   )
