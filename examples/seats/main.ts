@@ -9,7 +9,7 @@ import { openSite } from './site.ts'
 const command = new Command('npm run seats --')
   .description('The seats of a flight on Hence, with a page to book them on.')
   .option('--data <directory>', 'where the log and the tables are', 'data/seats')
-  .option('--port <number>', 'where to listen; 0: any free port', '4363')
+  .option('--port <number>', 'where to listen; 0: any free port', '4365')
   .addHelpText(
     'after',
     `
