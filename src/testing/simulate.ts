@@ -104,8 +104,11 @@ async function failed(
   }
   const least = await shrunk(plan, fails, shrinkRunsMax)
   const steps = least.map((step, index) => `  ${index + 1}. ${textOf(step)}`)
-  const { execArgv, argv } = process
-  const command = ['node', ...execArgv, ...(argv[1] ? [relative('.', argv[1])] : [])].join(' ')
+  const { execArgv, argv, env } = process
+  // Node's test runner gives its processes a hundred flags more; these are needed to find the modules.
+  const flags = execArgv.join(' ').match(/(?<!\S)(-[Cr]|--import) \S+/g) ?? []
+  const runner = env['NODE_TEST_CONTEXT'] === undefined ? [] : ['--test']
+  const command = ['node', ...flags, ...runner, ...(argv[1] ? [relative('.', argv[1])] : [])].join(' ')
   const message = thrownText(last)
   return new Error(
     `Seed ${seed} fails: ${message}\n\n${least.length} of its ${plan.length} steps are enough:\n` +
