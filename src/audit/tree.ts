@@ -1,4 +1,4 @@
-import { hash } from 'node:crypto'
+import { sha256 } from '../sha256.ts'
 
 /** A hash of the tree: 32 bytes of SHA-256. */
 export type Hash = Buffer
@@ -129,19 +129,19 @@ export function hashesOf(size: number): number {
 }
 
 /** The root of a tree without a leaf: the hash of nothing. */
-const emptyRoot: Hash = hash('sha256', '', 'buffer')
+const emptyRoot: Hash = sha256('')
 
 export function leafHash(record: Uint8Array): Hash {
   const bytes = Buffer.allocUnsafe(record.length + 1)
   bytes[0] = 0
   bytes.set(record, 1)
-  return hash('sha256', bytes, 'buffer')
+  return sha256(bytes)
 }
 
 export function nodeHash(left: Hash, right: Hash): Hash {
   pair.set(left, 1)
   pair.set(right, 33)
-  return hash('sha256', pair, 'buffer')
+  return sha256(pair)
 }
 
 const pair = Buffer.alloc(65, 1)

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { sha256 } from '../sha256.ts'
 
 /**
  * Random values that are the same whenever a record is derived again: SHA-256 in counter mode over a seed.
@@ -29,7 +30,7 @@ export class RandomStream {
 
   #take(count: number): Buffer {
     if (this.#at + count > this.#block.length) {
-      this.#block = hash('sha256', Buffer.from(`${this.#seed}\0${this.#blocks++}`, 'latin1'), 'buffer')
+      this.#block = sha256(Buffer.from(`${this.#seed}\0${this.#blocks++}`, 'latin1'))
       this.#at = 0
     }
     this.#at += count

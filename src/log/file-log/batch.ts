@@ -1,5 +1,5 @@
-import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
+import { sha256 } from '../../sha256.ts'
 import { readU64, writeU64 } from '../record.ts'
 
 /**
@@ -164,7 +164,7 @@ export function follows(bytes: Buffer, at: number, previousHash: Uint8Array): bo
 /** Returns the hash of the batch before, as the batch at this index carries it. */
 export const previousHashOf = (bytes: Buffer, at: number): Buffer => bytes.subarray(at + 64, at + 96)
 
-export const hashOf = (batch: Buffer): Buffer => hash('sha256', batch, 'buffer')
+export const hashOf = (batch: Buffer): Buffer => sha256(batch)
 
 /** The records of a batch: their first bytes, which say their kinds, and views, made when they are asked for. */
 interface BatchRecords {
