@@ -33,8 +33,8 @@ export interface AuditorOptions {
 
 /** The time between two heads while there is something new, in milliseconds. */
 const headEveryMs = 1_000
-/** The records hashed in one turn of the event loop at most: about half a millisecond. */
-const recordsPerTurn = 256
+/** The records hashed in one turn of the event loop at most: a quarter of a millisecond. */
+const recordsPerTurn = 64
 /** The hashes of a tree that wait in memory at most. */
 const unsavedMax = 16 * 1024
 /** The last records of a partition that are compared with its tree before anything is signed. */

@@ -26,18 +26,21 @@ export async function openHashFile(path: string, length: number) {
     throw error
   }
   let saved = length
-  let pending: Hash[] = []
+  /** Those that are not saved yet, one after the other: as objects they would live long enough to be copied. */
+  let pending = withRoom(Buffer.alloc(0))
+  let count = 0
   /** Whether a write has failed, so that part of it may be in the file. */
   let isTorn = false
   return {
     get length() {
-      return saved + pending.length
+      return saved + count
     },
     get unsaved() {
-      return pending.length
+      return count
     },
     at(index: number): Hash {
-      if (index >= saved) return pending[index - saved]!
+      const at = (index - saved) * hashBytes
+      if (at >= 0) return pending.subarray(at, at + hashBytes)
       const hash = Buffer.allocUnsafe(hashBytes)
       // A proof takes a few dozen of these, from pages that the system has in memory.
       if (readSync(file.fd, hash, 0, hashBytes, index * hashBytes) < hashBytes) {
@@ -45,19 +48,31 @@ export async function openHashFile(path: string, length: number) {
       }
       return hash
     },
-    push: (hash: Hash) => void pending.push(hash),
+    push(hash: Hash): void {
+      if (count * hashBytes === pending.length) pending = withRoom(pending)
+      pending.set(hash, count++ * hashBytes)
+    },
     /** Makes the pushed hashes durable. It can be called again after it has failed. */
     async save(): Promise<void> {
-      const saving = pending
-      if (saving.length === 0) return
+      if (count === 0) return
+      const saving = pending.subarray(0, count * hashBytes)
       if (isTorn) await file.truncate(saved * hashBytes)
       isTorn = true
-      await file.appendFile(Buffer.concat(saving))
+      await file.appendFile(saving)
       await file.datasync()
       isTorn = false
-      saved += saving.length
-      pending = pending.slice(saving.length)
+      saved += saving.length / hashBytes
+      count -= saving.length / hashBytes
+      // Somebody may still hold a hash of the old ones.
+      pending = withRoom(pending.subarray(saving.length, saving.length + count * hashBytes))
     },
     close: () => file.close(),
   }
+}
+
+/** A copy of hashes in a buffer with room for as many more. */
+function withRoom(hashes: Buffer): Buffer {
+  const more = Buffer.allocUnsafeSlow(Math.max(16 * hashBytes, 2 * hashes.length))
+  hashes.copy(more)
+  return more
 }
