@@ -63,6 +63,7 @@ export function decodeStoredOutcome(text: string): StoredOutcome {
   const colon = text.indexOf(':')
   const second = text.indexOf(':', colon + 1)
   const blank = text.indexOf(' ', second)
+  const inReplyTo = repliedTo(text)
   const [first, corrected] = text.slice(blank + 1).split('\t')
   return {
     partition: Number(text.slice(0, colon)),
@@ -70,6 +71,13 @@ export function decodeStoredOutcome(text: string): StoredOutcome {
     fingerprint: text.slice(second + 1, Math.min(blank, second + 17)),
     outcome: first ? JSON.parse(first) : undefined,
     ...(corrected && { corrected: JSON.parse(corrected) }),
-    ...(blank > second + 17 && { inReplyTo: text.slice(second + 17, blank) }),
+    ...(inReplyTo !== undefined && { inReplyTo }),
   }
+}
+
+/** The id that a request replies to, by its stored outcome. */
+export function repliedTo(text: string): string | undefined {
+  const second = text.indexOf(':', text.indexOf(':') + 1)
+  const blank = text.indexOf(' ', second)
+  return blank > second + 17 ? text.slice(second + 17, blank) : undefined
 }

@@ -4,6 +4,7 @@ import {
   decodeStoredOutcome,
   derivedOutcome,
   encodeStoredOutcome,
+  repliedTo,
   type StoredOutcome,
 } from '../derivation/stored-outcome.ts'
 import { identitiesBefore } from '../identity.ts'
@@ -78,9 +79,9 @@ export class Outcomes {
   forget(before: number, limit: number): Pieces {
     const to = identitiesBefore(before)
     const remove = ([identity, text]: [identity: string, text: string]) => {
-      const { inReplyTo } = decodeStoredOutcome(text)
+      const inReplyTo = repliedTo(text)
       if (inReplyTo !== undefined) this.#replies.delete(`${inReplyTo}\n${identity}`)
-      this.#texts.delete(identity)
+      this.#texts.drop(identity)
     }
     const from = (last: [identity: string, _: string] | undefined) =>
       this.#texts.stored({ from: last === undefined ? '7' : `${last[0]}\0`, to })

@@ -19,6 +19,11 @@ export interface Collection<V> {
   add(key: string, value: V, bytes?: number): void
   delete(key: string): void
   /**
+   * Deletes a value of the last checkpoint with the next one, for good; it may be read until then.
+   * Call it in the order of the keys.
+   */
+  drop(key: string): void
+  /**
    * Iterates over a range in order. Until the iteration ends, the state must not change and control must not
    * return to the event loop; so collect first, then change.
    */
@@ -33,7 +38,8 @@ export interface Shared {
   checkpoint: number
   /** The number of the last completed checkpoint. */
   saved: number
-  /** About how many bytes of memory the values take that were set since the last checkpoint began. */
+  /** How many keys were changed since the last checkpoint began, and about how many bytes their values take. */
+  dirtyCount: number
   dirtyBytes: number
   /** Evicts values that the store holds, if there are too many. */
   trim(): void
@@ -91,6 +97,9 @@ export class Cells<V> implements Collection<V> {
   saving = new Overlay<Cell<V>>()
   /** The values of the cells that are being saved, as of when that began. */
   #saved: readonly (V | Absence)[] = []
+  /** The keys to delete from the store that have no cell: those of the next checkpoint, and of `saving`. */
+  #dropped: string[] = []
+  #savingDropped: string[] = []
   /** The greatest key of the store; most new keys are greater, for example ids that start with the time. */
   #highest = ''
   #lastKey: string | undefined
@@ -110,10 +119,6 @@ export class Cells<V> implements Collection<V> {
       this.#highest = key
       break
     }
-  }
-
-  dirtyCount(failed: boolean): number {
-    return this.#dirty.size + (failed ? this.saving.size : 0)
   }
 
   /** About how many bytes of memory eviction could free. */
@@ -149,6 +154,19 @@ export class Cells<V> implements Collection<V> {
 
   delete(key: string): void {
     this.#change(key, deleted, cellBytes + key.length, true)
+  }
+
+  drop(key: string): void {
+    if (this.#kept || this.#find(key) !== undefined) {
+      this.delete(key)
+      return
+    }
+    // After a checkpoint that failed the store still has what was dropped.
+    const last = this.#dropped.at(-1) ?? this.#savingDropped.at(-1)
+    if (last !== undefined && key <= last) return
+    this.#dropped.push(key)
+    this.#shared.dirtyCount++
+    this.#shared.dirtyBytes += key.length
   }
 
   *range(range: KeyRange = {}): Iterable<[string, V]> {
@@ -206,10 +224,14 @@ export class Cells<V> implements Collection<V> {
       if (cell.checkpoint > saved && cell.checkpoint < number) {
         cell.checkpoint = number
         this.#dirty.add(cell)
+        this.#shared.dirtyCount++
       }
     }
     this.saving = this.#dirty
     this.#dirty = new Overlay<Cell<V>>()
+    this.#shared.dirtyCount += this.#savingDropped.length
+    this.#savingDropped = this.#savingDropped.concat(this.#dropped)
+    this.#dropped = []
     const cells = this.saving.cells()
     const values: (V | Absence)[] = new Array(cells.length)
     for (let i = 0; i < cells.length; i++) {
@@ -230,10 +252,16 @@ export class Cells<V> implements Collection<V> {
     }
     this.saving = new Overlay<Cell<V>>()
     this.#saved = []
+    this.#savingDropped = []
+  }
+
+  get isSaving(): boolean {
+    return this.saving.size > 0 || this.#savingDropped.length > 0
   }
 
   /** The entries that are being saved; their cells may change meanwhile. */
   *encoded(): Iterable<[string, string | Buffer | undefined]> {
+    for (const key of this.#savingDropped) yield [key, undefined]
     const cells = this.saving.cells()
     for (let i = 0; i < cells.length; i++) {
       const cell = cells[i]!
@@ -306,6 +334,7 @@ export class Cells<V> implements Collection<V> {
       cell.checkpoint = checkpoint
       cell.bytes = 0
       this.#dirty.add(cell)
+      shared.dirtyCount++
     }
     shared.dirtyBytes += bytes - cell.bytes
     cell.bytes = bytes

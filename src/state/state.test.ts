@@ -543,6 +543,46 @@ test('changes that wait for a checkpoint are counted, also after a failed one', 
   assert.equal([...store.inner.range('rows')].length, 101)
 })
 
+test('a dropped value goes with the next checkpoint that succeeds, unless it was set again', async () => {
+  for (const [kept, failing] of [
+    [false, undefined],
+    [false, 'before'],
+    [false, 'after'],
+    [true, 'before'],
+  ] as const) {
+    const store = new FailingStore(memoryStore())
+    const state = new State(store)
+    const rows = state.collection<number>('rows', codec, kept)
+    for (const key of ['a', 'b', 'c', 'd']) rows.set(key, 1)
+    state.commit()
+    await state.checkpoint()
+    rows.set('d', 2)
+    const drop = (...keys: string[]) => {
+      for (const key of keys) rows.drop(key)
+      state.commit()
+    }
+    drop('a', 'b', 'd')
+    rows.set('b', 3)
+    state.commit()
+    assert.equal(rows.get('d'), undefined, 'one with an unsaved change is deleted')
+    store.failing = failing
+    if (failing) {
+      await assert.rejects(state.checkpoint())
+      drop('a', 'b')
+      rows.set('b', 4)
+      state.commit()
+    }
+    await state.checkpoint()
+    assert.equal(state.dirtyCount, 0)
+    const left = [['b', failing ? 4 : 3] as const, ['c', 1] as const]
+    assert.deepEqual([...rows.range()], left)
+    assert.deepEqual(
+      [...store.inner.range('rows')],
+      left.map(([key, value]) => [key, `${value}`]),
+    )
+  }
+})
+
 test('a value that changes often counts once in the bytes that wait for a checkpoint', async () => {
   const state = new State(memoryStore())
   const rows = state.collection<{ text: string }>('rows', codec, true)

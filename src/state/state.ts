@@ -34,7 +34,8 @@ export class State {
   readonly #shared: Shared
   #writing: Promise<void> | undefined
   #isAbandoned = false
-  /** The bytes of what the checkpoint under way writes, or the last one failed to write. */
+  /** Keys and bytes of what the checkpoint under way writes, or the last one failed to write. */
+  #savingCount = 0
   #savingBytes = 0
   /** The number of calls of `changes`. */
   #rounds = 0
@@ -46,6 +47,7 @@ export class State {
       undo: new UndoLog(),
       checkpoint: 1,
       saved: 0,
+      dirtyCount: 0,
       dirtyBytes: 0,
       trim: () => this.#trim(cacheBytesMax),
     }
@@ -109,10 +111,7 @@ export class State {
 
   /** The number of changed keys that wait for the next checkpoint. */
   get dirtyCount(): number {
-    const failed = this.#writing === undefined
-    let count = 0
-    for (const cells of this.#collections.values()) count += cells.dirtyCount(failed)
-    return count
+    return this.#shared.dirtyCount + (this.#writing === undefined ? this.#savingCount : 0)
   }
 
   /** About how many bytes of memory the saved values take that are cached. */
@@ -148,6 +147,8 @@ export class State {
     this.#savingBytes += shared.dirtyBytes
     shared.dirtyBytes = 0
     for (const cells of this.#collections.values()) cells.beginSaving(number)
+    this.#savingCount = shared.dirtyCount
+    shared.dirtyCount = 0
     try {
       this.#writing = this.#store.write(this.#saving())
       await this.#writing
@@ -163,7 +164,7 @@ export class State {
     // The memory may be in pieces. Of cells that no map finds, for example, `trim` would see no end.
     if (this.#isAbandoned) return
     shared.saved = number
-    this.#savingBytes = 0
+    this.#savingCount = this.#savingBytes = 0
     for (const cells of this.#collections.values()) cells.endSaving()
     shared.trim()
   }
@@ -185,7 +186,7 @@ export class State {
 
   *#saving(): Iterable<CollectionChanges> {
     for (const cells of this.#collections.values()) {
-      if (cells.saving.size > 0) yield [cells.name, cells.encoded()]
+      if (cells.isSaving) yield [cells.name, cells.encoded()]
     }
   }
 
