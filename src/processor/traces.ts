@@ -7,7 +7,7 @@ import type { Position } from '../log/log.ts'
 import type { Codec, Collection } from '../state/cells.ts'
 import { compressed, textOf } from '../state/compression.ts'
 import { decodeKey, encodePart, endOfPrefix } from '../state/keys.ts'
-import { firstOf, inPieces, type Pieces } from '../state/pieces.ts'
+import { inPieces, type Pieces } from '../state/pieces.ts'
 import type { State } from '../state/state.ts'
 
 /** The derivations of one record of the log, for stories and for the feed of changes. */
@@ -55,6 +55,9 @@ const openBytesMax = 8 * 1024 * 1024
 const chunkBytesMax = 256 * 1024
 const chunkBytesMin = 16 * 1024
 
+/** Of so many chunks their end is kept in memory, so that forgetting them reads nothing. */
+const knownMax = 16 * 1024
+
 /** A trace may be split after so many derivations: the record that they wait for may never come. */
 const gatheredMax = 256
 
@@ -77,6 +80,8 @@ export class Traces {
   /** By partition: the chunk that is being filled. */
   readonly #open: readonly OpenChunk[]
   readonly #chunkBytes: number
+  /** By partition, in order; there may be others before, between and after them. */
+  readonly #known: KnownChunk[][]
   /** By partition: the first offset that is kept. Saved with the checkpoint. */
   readonly keptFrom: number[]
   /** By partition: the first offset from which the traces have all changes of rows. Saved with the checkpoint. */
@@ -91,7 +96,15 @@ export class Traces {
     this.completeFrom = new Array(partitions).fill(0)
     this.#gathered = new Array(partitions).fill(none)
     this.#chunkBytes = Math.min(chunkBytesMax, Math.max(chunkBytesMin, Math.floor(openBytesMax / partitions)))
-    this.#open = Array.from({ length: partitions }, () => ({ first: 0, count: 0, bytes: noBytes, length: 0 }))
+    this.#open = Array.from({ length: partitions }, () => ({
+      first: 0,
+      last: 0,
+      time: 0,
+      count: 0,
+      bytes: noBytes,
+      length: 0,
+    }))
+    this.#known = Array.from({ length: partitions }, () => [])
     this.#chunks = state.collection('traces', chunkCodec, false)
     this.#descendants = state.collection('descendants', { encode: () => '', decode: () => true }, false)
   }
@@ -144,6 +157,8 @@ export class Traces {
     open.bytes[open.length++] = lineBreak
     open.length += open.bytes.write(line, open.length)
     open.count++
+    open.last = offset
+    open.time = trace.time
     for (const { rootPartition, rootOffset } of trace.derivations) {
       if (rootPartition === partition && rootOffset === offset) continue
       const root = keyOf({ partition: rootPartition, offset: rootOffset })
@@ -221,17 +236,18 @@ export class Traces {
    */
   *forget(partition: number, before: number, limit: number): Pieces {
     const prefix = encodePart(partition)
+    const known = this.#known[partition]!
     let [from, first] = [prefix, prefix]
     for (let traces = 0; ; ) {
-      const [oldest] = firstOf(this.#chunks.range({ from, to: endOfPrefix(prefix) }), 1)
+      const oldest = this.#chunkBetween(from, known[0]?.key ?? endOfPrefix(prefix)) ?? known[0]
       if (oldest === undefined) return
-      const lines = linesOf(oldest[1])
-      const last = lines.at(-1)!
-      if (decode(last).time >= before || (traces > 0 && traces + lines.length > limit)) return
-      traces += lines.length
-      from = oldest[0]
-      this.#chunks.delete(from)
-      const end = offsetOf(last) + 1
+      const { count, end } = oldest
+      if (oldest.time >= before || (traces > 0 && traces + count > limit)) return
+      traces += count
+      if (oldest === known[0]) known.shift()
+      this.#chunks.delete(oldest.key)
+      // Not from this one on: the store still has it, and would read it.
+      from = `${oldest.key}\0`
       this.keptFrom[partition] = end
       const to = keyOf({ partition, offset: end })
       const children = (last?: [entry: string, _: true]) =>
@@ -240,6 +256,15 @@ export class Traces {
       first = to
       yield
     }
+  }
+
+  #chunkBetween(from: string, to: string | undefined): KnownChunk | undefined {
+    for (const [key, chunk] of this.#chunks.range({ from, to })) {
+      const lines = linesOf(chunk)
+      const last = lines.at(-1)!
+      return { key, count: lines.length, end: offsetOf(last) + 1, time: timeOf(last) }
+    }
+    return undefined
   }
 
   #closeChunk(partition: number): void {
@@ -251,6 +276,9 @@ export class Traces {
     const bytes = open.bytes.subarray(0, open.length)
     const chunk = compressed(bytes)
     this.#chunks.set(key, chunk === bytes ? Buffer.from(bytes) : chunk)
+    const known = this.#known[partition]!
+    if (known.length < knownMax / this.#known.length)
+      known.push({ key, count: open.count, end: open.last + 1, time: open.time })
     open.count = open.length = 0
   }
 
@@ -285,12 +313,22 @@ export class Traces {
 }
 
 interface OpenChunk {
-  /** The offset of the first trace. */
+  /** The offset of the first trace, and offset and time of the last one. */
   first: number
+  last: number
+  time: number
   count: number
   bytes: Buffer
   /** How many of the bytes are in use. */
   length: number
+}
+
+interface KnownChunk {
+  readonly key: string
+  /** How many traces it has; the offset behind the last one, and the time of that. */
+  readonly count: number
+  readonly end: number
+  readonly time: number
 }
 
 const noBytes = Buffer.alloc(0)

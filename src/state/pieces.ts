@@ -34,7 +34,7 @@ export function* inPieces<Item>(
   }
 }
 
-export function firstOf<Item>(items: Iterable<Item>, count: number): Item[] {
+function firstOf<Item>(items: Iterable<Item>, count: number): Item[] {
   const first: Item[] = []
   for (const item of items) {
     if (first.length >= count) break
