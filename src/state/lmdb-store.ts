@@ -12,7 +12,7 @@ import { checked, Encoding, encoder, type Slice } from './lmdb-values.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
 
 /** A write encodes so many rows in a turn of the event loop, or so many characters of values. */
-const turnRows = 2_000
+const turnRows = 1_000
 const turnLength = 256 * 1024
 /** With 300,000 rows in its queue LMDB's binding stops this thread until its writer has taken some. */
 const queuedMax = 200_000
