@@ -9,7 +9,7 @@ import type app from './app.ts'
 import { drive } from './drive.ts'
 import { Histogram } from './histogram.ts'
 import { reportToParent } from './parent.ts'
-import { newId, payment } from './payment.ts'
+import { payment } from './payment.ts'
 import { processorMicros } from './processor.ts'
 
 export interface Load {
@@ -67,8 +67,7 @@ const engine = await createEngine<typeof app>({
 let made = 0
 let first = ''
 const submit = async () => {
-  const { input } = payment(made++)
-  const requestId = newId(now())
+  const { requestId, input } = payment(made++, now())
   first ||= requestId
   const { status } = await engine.submit('pay', input, { requestId })
   if (status !== 'accepted') throw new Error(`A payment was ${status}.`)

@@ -34,13 +34,13 @@ const categoryNames = [
 export const categoryCount = categoryNames.length
 
 /** Makes the payment with this number. Payments are spread over all accounts. */
-export function payment(number: number): Payment {
+export function payment(number: number, now?: number): Payment {
   // A step that is coprime to the number of accounts visits all of them, and consecutive payments are far
   // apart.
   const account = (number * 7_919) % accountCount
   const category = Math.floor(number / accountCount + number) % categoryCount
   return {
-    requestId: newId(),
+    requestId: newId(now),
     account,
     category,
     input: {
