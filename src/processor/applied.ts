@@ -1,8 +1,8 @@
 import type { Failure, StepResult } from '../derivation/step-result.ts'
 import type { DecidedOutcome } from '../derivation/stored-outcome.ts'
 import type { EventRecord } from '../log/record.ts'
+import type { Trace } from './trace.ts'
 import { traced } from './traced.ts'
-import type { Trace } from './traces.ts'
 
 /** The results of applying a record, or a message between two records. */
 export interface Applied {

@@ -5,8 +5,8 @@ import { partitionOf } from '../log/partitions.ts'
 import type { LogRecord, RequestRecord } from '../log/record.ts'
 import { elapsedMs } from '../sandbox/timed.ts'
 import { eventOf } from './event-order.ts'
+import type { TracedDerivation } from './trace.ts'
 import { traced } from './traced.ts'
-import type { TracedDerivation } from './traces.ts'
 
 /** A request that was derived, and undone. */
 export interface Previewed<Shown> {

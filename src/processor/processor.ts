@@ -34,7 +34,8 @@ import { Outcomes } from './outcomes.ts'
 import { Positions } from './positions.ts'
 import { type Previewed, preview } from './preview.ts'
 import { Rulings } from './rulings.ts'
-import { type TracedDerivation, Traces } from './traces.ts'
+import type { TracedDerivation } from './trace.ts'
+import { Traces } from './traces.ts'
 import { Watermarks } from './watermarks.ts'
 
 /**

@@ -3,7 +3,7 @@ import type { Violation } from '../constraint/tables.ts'
 import type { Emission } from '../derivation/chain.ts'
 import type { Derivation, StepResult } from '../derivation/step-result.ts'
 import type { StateChange } from '../state/state.ts'
-import type { TracedDerivation } from './traces.ts'
+import type { TracedDerivation } from './trace.ts'
 
 /** Reduces the derivations and decisions of a step to the part that a trace keeps. */
 export function traced({ derivations, decisions }: StepResult): readonly TracedDerivation[] {

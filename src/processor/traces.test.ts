@@ -3,7 +3,8 @@ import { test } from 'node:test'
 import { memoryStore } from '../state/memory-store.ts'
 import { inOnePiece } from '../state/pieces.ts'
 import { State } from '../state/state.ts'
-import { type TracedDerivation, Traces } from './traces.ts'
+import type { TracedDerivation } from './trace.ts'
+import { Traces } from './traces.ts'
 
 const derivation = (rootOffset: number): TracedDerivation => ({
   ...({ kind: 'request', type: 'pay', key: 'ann', rootPartition: 0, rootOffset } as const),

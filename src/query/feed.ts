@@ -1,6 +1,6 @@
 import { orAborted } from '../clock.ts'
 import { changeError } from '../failure.ts'
-import type { Trace } from '../processor/traces.ts'
+import type { Trace } from '../processor/trace.ts'
 
 interface FeedSource {
   /** The offset of the record that each partition applies next. */

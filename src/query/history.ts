@@ -1,5 +1,6 @@
 import type { Position } from '../log/log.ts'
-import type { TracedDerivation, Traces } from '../processor/traces.ts'
+import type { TracedDerivation } from '../processor/trace.ts'
+import type { Traces } from '../processor/traces.ts'
 import type { StoryStep } from './story.ts'
 
 /** One change of a row. */

@@ -7,7 +7,7 @@ import type { Log, Position } from '../log/log.ts'
 import { requestsAt } from '../log/records-at.ts'
 import type { Applied } from '../processor/applied.ts'
 import type { Processor } from '../processor/processor.ts'
-import type { Trace, TracedDerivation } from '../processor/traces.ts'
+import type { Trace, TracedDerivation } from '../processor/trace.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { FoldedRecord, FoldMessage, ViewFold } from './fold.ts'
 
