@@ -76,6 +76,12 @@ export async function newRequestId(json: boolean | undefined): Promise<string> {
   return requestId
 }
 
+/** How a command line mends an error that names the means of HTTP. */
+const hints: Readonly<Record<string, string>> = {
+  'server-unreachable': 'Does `hence start` run there? `--url` names another address.',
+  'not-authenticated': 'A command takes the key from `--key` or `HENCE_KEY`.',
+}
+
 /** Prints the message of a HenceError, or the stack of another, indented to look like no error of its own. */
 export function printError(error: unknown, json: boolean | undefined): void {
   if (json) {
@@ -91,9 +97,8 @@ export function printError(error: unknown, json: boolean | undefined): void {
   const [first = '', ...more] = text.split('\n')
   note(isKnown ? `${paintError.bad(error.code)}: ${first}` : paintError.bad(first))
   for (const line of more) note(isKnown ? `  ${line}` : paintError.bad(`  ${line}`))
-  if (isKnown && error.code === 'server-unreachable') {
-    note('  Does `hence start` run there? `--url` names another address.')
-  }
+  const hint = isKnown && hints[error.code]
+  if (hint) note(`  ${hint}`)
 }
 
 /** Returns a reporter that prints each report of an engine or server as a line on standard error. */
