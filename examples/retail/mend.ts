@@ -9,7 +9,7 @@ import { describeLetters, postTo, readPost } from './post.ts'
 import { showProgress } from './progress.ts'
 import type { Shop } from './shop.ts'
 import { openSource, type Source } from './source.ts'
-import { revenueOf } from './summary.ts'
+import { grouped, revenueOf } from './summary.ts'
 
 const command = shopCommand(
   'npm run retail:mend --',
@@ -155,5 +155,5 @@ async function tellBooks(step: Step, engine: Engine<Shop>, what: string): Promis
   // A reply comes before the events of its request have reached other partitions.
   await engine.idle()
   const [revenue, digest] = [await revenueOf(engine), await engine.digest()]
-  tell(step, { revenue, digest }, `${what}: revenue £${revenue}, digest ${digest.slice(0, 16)}…`)
+  tell(step, { revenue, digest }, `${what}: revenue £${grouped(revenue)}, digest ${digest.slice(0, 16)}…`)
 }

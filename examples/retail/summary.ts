@@ -108,6 +108,6 @@ function count(units: number): string {
   return grouped(String(units))
 }
 
-function grouped(digits: string): string {
+export function grouped(digits: string): string {
   return digits.replace(/\B(?<!\.\d*)(?=(\d{3})+(?!\d))/g, ',')
 }

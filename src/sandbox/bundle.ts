@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { builtinModules } from 'node:module'
 import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -61,6 +62,11 @@ const pureImports: Plugin = {
 export async function bundleApp<A extends App = App>(app: AppSource<A>): Promise<AppBundle<A>> {
   if (typeof app === 'object' && !(app instanceof URL)) return app
   const path = resolve(/^file:/.test(`${app}`) ? fileURLToPath(app) : `${app}`)
+  if (!existsSync(path))
+    throw changeError(
+      'bundle-failed',
+      `There is no file ${path}. Name the module whose default export is the app.`,
+    )
   try {
     const result = await build({
       entryPoints: [path],

@@ -179,6 +179,13 @@ for (const [what, source, message] of [
   })
 }
 
+test('a module that does not exist is named', async () => {
+  await assert.rejects(bundleApp('nowhere/app.ts'), {
+    code: 'bundle-failed',
+    message: /^There is no file .*nowhere\/app\.ts/,
+  })
+})
+
 for (const [what, source, message] of [
   ['has no app', 'export default 1', /must export `app/],
   ['throws', 'throw new Error("no")', /threw while it was loaded: Error: no/],
