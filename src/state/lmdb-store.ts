@@ -93,16 +93,21 @@ type Databases = ReadonlyMap<string, StoredCollection>
 
 type ReadFailure = (error: unknown) => HenceError
 
-/** Reads the latest data, or the snapshot of a transaction. */
+/** A transaction ends when each use of it is done. */
+type HeldTransaction = Transaction & { use(): void }
+
+/** Reads the snapshot of a transaction. */
 class LmdbReading implements Pick<Store, 'get' | 'range'> {
+  readonly transaction: HeldTransaction
   readonly #databases: Databases
   readonly #failure: ReadFailure
-  readonly #options: { readonly transaction?: Transaction }
+  readonly #options: { readonly transaction: Transaction }
 
-  constructor(databases: Databases, failure: ReadFailure, transaction?: Transaction) {
+  constructor(databases: Databases, failure: ReadFailure, transaction: HeldTransaction) {
+    this.transaction = transaction
     this.#databases = databases
     this.#failure = failure
-    this.#options = transaction === undefined ? {} : { transaction }
+    this.#options = { transaction }
   }
 
   get(collection: string, key: string): string | undefined {
@@ -147,10 +152,14 @@ class LmdbStore implements Store {
   readonly #opening: Opening
   #root: RootDatabase<string, string>
   #databases: Databases
-  /** Undefined between an environment that is closed and one that cannot be opened. */
+  /**
+   * The data of the last write, until the next one has succeeded: to hold one transaction costs less than to
+   * begin one, with a timer, in each turn that reads. Undefined between an environment that is closed and one
+   * that cannot be opened.
+   */
   #newest: LmdbReading | undefined
-  /** The transaction of the last write that failed, until its environment is closed. */
-  #before: Transaction | undefined
+  /** Whether the last write has failed, until its environment is closed. */
+  #hasFailed = false
   #views = 0
   #writing: Promise<void> | undefined
   #isClosed = false
@@ -159,10 +168,13 @@ class LmdbStore implements Store {
     this.#opening = opening
     this.#root = root
     this.#databases = databasesOf(root, opening.collections)
-    this.#newest = this.#reading()
+    this.#newest = this.#latest()
   }
 
-  #reading(transaction?: Transaction): LmdbReading {
+  #latest(): LmdbReading {
+    // One that was begun in this turn may be older.
+    this.#root.resetReadTxn()
+    const transaction = this.#root.useReadTransaction() as HeldTransaction
     return new LmdbReading(this.#databases, this.#opening.failure, transaction)
   }
 
@@ -179,15 +191,14 @@ class LmdbStore implements Store {
   }
 
   view(): StoreView {
-    const then = this.#now
-    const transaction = this.#before === undefined ? this.#root.useReadTransaction() : undefined
-    const reading = transaction === undefined ? then : this.#reading(transaction)
+    const reading = this.#now
+    reading.transaction.use()
     this.#views++
     return {
       get: (collection, key) => reading.get(collection, key),
       range: (collection, range) => reading.range(collection, range),
       close: () => {
-        transaction?.done()
+        reading.transaction.done()
         this.#views--
         void this.#openAgain()
       },
@@ -201,8 +212,8 @@ class LmdbStore implements Store {
   }
 
   async #write(changes: Iterable<CollectionChanges>): Promise<void> {
-    this.#newest ??= this.#open()
-    if (this.#before !== undefined) throw new Error('an earlier write failed, and it is not open again yet')
+    const before = this.#now
+    if (this.#hasFailed) throw new Error('an earlier write failed, and it is not open again yet')
     /** Where the rows of a collection end. */
     const databases: { readonly database: Database<string, string>; readonly end: number }[] = []
     // By row. Objects would be moved by the garbage collector, which costs more than encoding them.
@@ -234,8 +245,6 @@ class LmdbStore implements Store {
       await rest()
     }
     await tryWrite(this.#opening.directory, bytes)
-    const before = this.#root.useReadTransaction()
-    this.#newest = this.#reading(before)
     let [row, of] = [0, 0]
     let last: Promise<boolean> | undefined
     const queue = (until: number): void => {
@@ -278,17 +287,17 @@ class LmdbStore implements Store {
       await this.#root.flushed
     } catch (error) {
       begin()
-      this.#before = before
+      this.#hasFailed = true
       return await throwReason(error)
     }
-    this.#newest = this.#reading()
-    before.done()
+    this.#newest = this.#latest()
+    before.transaction.done()
   }
 
   /** After a failed write, once nobody reads from a view: closes the environment, and opens it again. */
   async #openAgain(): Promise<void> {
     const root = this.#root as WithEnd
-    const isDue = () => this.#before !== undefined && this.#views === 0 && root === this.#root
+    const isDue = () => this.#hasFailed && this.#views === 0 && root === this.#root
     if (!isDue()) return
     try {
       checkHeader(this.#opening.directory)
@@ -301,7 +310,8 @@ class LmdbStore implements Store {
     if (!isDue() || this.#isClosed || readElsewhere.includes(this.#opening.directory)) return
     root._endWrites = undefined
     void root.close()
-    this.#before = this.#newest = undefined
+    this.#hasFailed = false
+    this.#newest = undefined
     try {
       this.#open()
     } catch {} // Each read tries again.
@@ -316,7 +326,7 @@ class LmdbStore implements Store {
       root = openRoot()
       this.#databases = databasesOf(root, collections)
       this.#root = root
-      this.#newest = this.#reading()
+      this.#newest = this.#latest()
       return this.#newest
     } catch (error) {
       void root?.close()
