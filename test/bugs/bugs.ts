@@ -100,7 +100,7 @@ export const bugs: readonly Bug[] = [
   {
     id: 'forget-to-fence',
     file: 'log/file-log/active-segment.ts',
-    old: '    this.#checkFree(await this.#checkTail(headerBytes), epoch)\n',
+    old: '    await this.#checkEnd(this.#expected, this.#found, epoch)\n',
     new: '',
     test: [
       'src/log/file-log/overtaken.test.ts',

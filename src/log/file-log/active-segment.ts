@@ -21,8 +21,11 @@ export class ActiveSegment {
   readonly #file: DiskFile
   readonly #id: string
   readonly #own: () => void
-  /** Where the last batch ends, and its last bytes; the header of the segment while that is empty. */
-  #end: { readonly position: number; readonly tail: Buffer }
+  /** Where the last batch ends; the header of the segment while that is empty. */
+  #position: number
+  /** The bytes that must be there: the last ones before it, and zeros in the place of the next header. */
+  readonly #expected = Buffer.alloc(tailBytes + headerBytes)
+  readonly #found = Buffer.alloc(tailBytes + headerBytes)
 
   /** @param own throws if another process has taken the directory */
   static async open(
@@ -35,9 +38,9 @@ export class ActiveSegment {
     const file = await files.disk.open(segment.path, files.isCopy ? 'write' : 'append')
     try {
       const { id } = await file.identify()
-      const tail = Buffer.alloc(tailBytes)
-      await file.read(tail, position - tailBytes)
-      return new ActiveSegment(files, segment, file, { id, own, position, tail })
+      const opened = new ActiveSegment(files, segment, file, { id, own, position })
+      await file.read(opened.#expected.subarray(0, tailBytes), position - tailBytes)
+      return opened
     } catch (error) {
       await file.close()
       throw error
@@ -48,14 +51,14 @@ export class ActiveSegment {
     files: PartitionFiles,
     segment: Segment,
     file: DiskFile,
-    { id, own, position, tail }: { id: string; own: () => void; position: number; tail: Buffer },
+    { id, own, position }: { id: string; own: () => void; position: number },
   ) {
     this.segment = segment
     this.#files = files
     this.#file = file
     this.#id = id
     this.#own = own
-    this.#end = { position, tail }
+    this.#position = position
   }
 
   /**
@@ -64,10 +67,10 @@ export class ActiveSegment {
    * @throws HenceError `data-lost`, `data-taken` (operator); then the batch is not acknowledged
    */
   async write(batch: Buffer, epoch: number, label: string): Promise<void> {
-    const { position } = this.#end
+    const position = this.#position
     assert(position + batch.length <= this.segment.size, 'a batch fits into its segment', batch.length)
     this.#own()
-    this.#checkFree(await this.#checkTail(headerBytes), epoch)
+    await this.#checkEnd(this.#expected, this.#found, epoch)
     await this.#file.write(batch, position)
     // The carrier has what the copy may lose.
     const synced = this.#files.isCopy ? Promise.resolve() : this.#file.sync(label)
@@ -79,15 +82,17 @@ export class ActiveSegment {
     } finally {
       await synced
     }
-    const tail = Buffer.from(batch.subarray(-tailBytes))
-    this.#end = { position: position + batch.length, tail }
+    batch.copy(this.#expected, 0, batch.length - tailBytes)
+    this.#position = position + batch.length
   }
 
   /** @throws HenceError `data-lost`, `data-taken` (operator) if the segment is not as this process left it */
   async check(): Promise<void> {
     this.#own()
     await this.#checkPath()
-    await this.#checkTail(0)
+    // A write that ends meanwhile moves the end.
+    const tail = Buffer.from(this.#expected.subarray(0, tailBytes))
+    await this.#checkEnd(tail, Buffer.alloc(tailBytes))
   }
 
   async close(): Promise<void> {
@@ -106,28 +111,23 @@ export class ActiveSegment {
     if (found.size !== size) throw lost(path, `it has ${found.size} bytes instead of ${size}`)
   }
 
-  /** Checks the end of the last batch; returns this many bytes after it. */
-  async #checkTail(count: number): Promise<Buffer> {
-    const { position, tail } = this.#end
-    const bytes = Buffer.allocUnsafe(tailBytes + count)
-    const found = await this.#file.peek(bytes, position - tailBytes)
-    if (found < bytes.length) await this.#checkPath()
-    if (bytes.compare(tail, 0, tailBytes, 0, tailBytes) === 0) return bytes.subarray(tailBytes)
-    throw lost(this.segment.path, `the bytes before byte ${position} are not those that were written`)
-  }
-
-  /** Checks that nobody has written where the next batch goes. */
-  #checkFree(there: Buffer, epoch: number): void {
-    if (there.equals(noBatch)) return
+  /**
+   * Checks the end of the last batch and, with a buffer for its header, that nobody has written the next one.
+   * @param epoch of this process
+   */
+  async #checkEnd(expected: Buffer, found: Buffer, epoch = 0): Promise<void> {
+    const position = this.#position
+    const isWhole = (await this.#file.peek(found, position - tailBytes)) === found.length
+    if (isWhole && found.equals(expected)) return
+    if (!isWhole) await this.#checkPath()
     const { path } = this.segment
-    const { position } = this.#end
-    const header = readHeader(there, 0, this.#files.lineage)
+    if (found.compare(expected, 0, tailBytes, 0, tailBytes) !== 0)
+      throw lost(path, `the bytes before byte ${position} are not those that were written`)
+    const header = readHeader(found, tailBytes, this.#files.lineage)
     if (header === undefined) throw lost(path, `something else was written at byte ${position}`)
     throw overtaken(path, position, header.epoch, epoch)
   }
 }
-
-const noBatch = Buffer.alloc(headerBytes)
 
 /** Checks that a file exists. */
 export async function checkExists(disk: Disk, path: string): Promise<void> {

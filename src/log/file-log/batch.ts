@@ -113,7 +113,7 @@ export function writeHeader(
   batch.set(previousHash, 64)
   writeU64(batch, header.decided, 96)
   batch.set(header.nonce, 104)
-  batch.fill(0, 112, 120)
+  writeU64(batch, 0, 112)
   batch.writeUInt32LE(crc32(batch.subarray(headerBytes, headerBytes + header.payloadBytes)), 120)
   batch.writeUInt32LE(crc32(batch.subarray(0, 124)), 124)
 }

@@ -31,3 +31,29 @@ test('a writer that no lock stops writes nothing over the batch of a later one',
   assert.deepEqual(found, ['a', 'b', 'c'])
   await third.close()
 })
+
+test('a check in the middle of writes finds nothing', async () => {
+  const disk = newDisk()
+  const log = await openFileLog({
+    directory: '/data',
+    partitions: 1,
+    disk,
+    clock: new HandClock(),
+    report: () => {},
+  })
+  const checks: Promise<void>[] = []
+  for (let i = 0; i < 3; i++) {
+    let isWritten = false
+    const written = log.append(0, [Buffer.from(`record ${i}`)]).finally(() => {
+      isWritten = true
+    })
+    while (!isWritten) {
+      checks.push(log.check())
+      await undefined
+      if (checks.length % 20 === 0) await new Promise(setImmediate)
+    }
+    await written
+  }
+  await Promise.all(checks)
+  await log.close()
+})
