@@ -401,7 +401,7 @@ export class RequestPath {
       done?.()
     }
     const next = this.#processor.timers.next(partition)
-    if (next <= this.now()) this.tick()
+    if (next < Number.POSITIVE_INFINITY && next <= this.now()) this.tick()
     else this.#ticker.wakeAt(next)
     void this.checkpointer.saveIfDue()
   }

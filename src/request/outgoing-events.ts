@@ -49,6 +49,7 @@ export class OutgoingEvents {
 
   /** Takes the earliest, up to these bounds, but at least one if there is any. */
   take(countMax: number, bytesMax: number): SentEvent[] {
+    if (this.isEmpty) return []
     const taken: SentEvent[] = []
     const firsts = new Map<number, SentEvent>()
     const look = (source: number) => {
