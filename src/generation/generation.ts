@@ -149,7 +149,7 @@ export class Generation implements Replayed {
   async followCode(): Promise<void> {
     const { version } = this.processor
     if (version === undefined || version === this.program.version) return
-    const { program: before, state } = this.#parts
+    const { program: before, state, processor } = this.#parts
     const applied = recordsBefore(this.processor.positions)
     const program = await this.#host.programOf(version)
     await this.checkpoint()
@@ -167,6 +167,8 @@ export class Generation implements Replayed {
       await store.close()
     }
     this.#parts = await partsOf(this.#host, this.#lineage, program, false)
+    // Events of a generation that becomes live further on were noted already.
+    this.processor.takeRecorded(processor)
     const restored = recordsBefore(this.processor.positions)
     assert(restored === applied, 'new code continues at the positions of the old code', restored, applied)
   }

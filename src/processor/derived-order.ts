@@ -103,6 +103,12 @@ export class DerivedEventOrder implements EventOrder {
     this.#recorded[target]!.add(placeOf(event))
   }
 
+  /** Takes over what was noted before other code took over. */
+  takeRecorded(before: DerivedEventOrder): void {
+    for (const [target, places] of before.#recorded.entries())
+      for (const place of places) this.#recorded[target]!.add(place)
+  }
+
   /** Nothing is recorded any more once the generation is live. */
   forgetRecorded(): void {
     for (const places of this.#recorded) places.clear()

@@ -385,6 +385,11 @@ export class Processor {
     this.#derivedOrder.noteRecorded(target, event)
   }
 
+  /** Takes over the events that were noted before other code took over. */
+  takeRecorded(before: Processor): void {
+    this.#derivedOrder.takeRecorded(before.#derivedOrder)
+  }
+
   /**
    * Applies the messages that have no place in the log and come before a time; there are none while this
    * generation is live. All records up to the time of each must have been applied.

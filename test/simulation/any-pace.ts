@@ -73,7 +73,7 @@ function assertSameRows(actual: Rows, expected: Rows, what: string): void {
 }
 
 /** @param progress how far the live generation is, at each step */
-async function derived(
+export async function derived(
   log: Log,
   versions: readonly AppBundle[],
   lineage: readonly number[],

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type oldWallets from '../../test/faults/wallets-old.ts'
+import { derived } from '../../test/simulation/any-pace.ts'
+import { bundleApp, createEngine } from '../index.ts'
+import { partitionOf } from '../log/partitions.ts'
+import { eventIn } from '../log/record.ts'
+import { HandClock } from '../testing/hand-clock.ts'
+import { memoryStorage } from '../testing/index.ts'
+
+const partitions = 2
+const [payer, payee] = [0, 1].map((partition) => {
+  for (let i = 0; ; i++) if (partitionOf(`w${i}`, partitions) === partition) return `w${i}`
+}) as [string, string]
+
+test('an event that is under way when other code takes over has its place in the log', async () => {
+  const versions = [
+    await bundleApp<typeof oldWallets>(import.meta.resolve('../../test/faults/wallets-old.ts')),
+    await bundleApp<typeof oldWallets>(import.meta.resolve('../../test/faults/wallets-new.ts')),
+  ] as const
+  const clock = new HandClock()
+  const data = memoryStorage({ partitions, clock })
+  const options = { data, clock, handlers: { sorry: () => {} } as never, report: () => {} }
+  const first = await createEngine<typeof oldWallets>({ app: versions[0], ...options })
+  await first.close()
+  // Generation 0 changes its code, and then another generation takes its place.
+  const engine = await createEngine<typeof oldWallets>({
+    app: versions[1],
+    ...options,
+    onCodeChange: 'continue',
+  })
+  await engine.reprocessing.start({ app: versions[1] }, { again: true })
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.reprocessing.promote({ diff }, { requestId: 'promotion' })
+  clock.pass(10)
+  await engine.submit('move', { from: payer, to: payee, cents: 5 }, { requestId: 'a' })
+  await engine.idle()
+  clock.pass(10)
+  await engine.submit('move', { from: payee, to: payee, cents: 5 }, { requestId: 'b' })
+  await engine.idle()
+  await engine.close()
+
+  // The same records, but the event of the first request comes after the second.
+  const records: { partition: number; time: number; record: Buffer }[] = []
+  for (const partition of [0, 1])
+    for await (const { time, records: found } of data.log.read(partition, 0))
+      for (const record of found) records.push({ partition, time, record })
+  const isLate = ({ record }: { readonly record: Buffer }) => eventIn(record)?.causePartition === 0
+  const again = new HandClock()
+  const log = { ...memoryStorage({ partitions, clock: again }).log, id: data.log.id }
+  for (const { partition, time, record } of records
+    .filter((each) => !isLate(each))
+    .sort((a, b) => a.time - b.time)) {
+    again.jump(time - again.now())
+    await log.append(partition, [record])
+  }
+  again.pass(10)
+  const { record } = records.find(isLate)!
+  const { offset, time } = await log.append(1, [record])
+
+  const ends = [await log.end(0), await log.end(1)]
+  const end = { positions: ends, lowWatermark: Number.POSITIVE_INFINITY, inFlight: [] }
+  const closely = {
+    positions: [ends[0]!, offset - 1],
+    lowWatermark: time - 20,
+    inFlight: [[], [eventIn(record)!]],
+  }
+  const atOnce = await derived(log, versions, [0], versions[0].hash, [end])
+  const inSteps = await derived(log, versions, [0], versions[0].hash, [closely, end])
+  assert.deepEqual(inSteps.rows, atOnce.rows)
+  const [row] = [...atOnce.rows].filter(([name]) => name.includes(payee))
+  assert.match(row![1].changes.at(-1)!, /event moved/)
+})
