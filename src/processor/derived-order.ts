@@ -109,11 +109,6 @@ export class DerivedEventOrder implements EventOrder {
       for (const place of places) this.#recorded[target]!.add(place)
   }
 
-  /** Nothing is recorded any more once the generation is live. */
-  forgetRecorded(): void {
-    for (const places of this.#recorded) places.clear()
-  }
-
   send(source: number, target: number, event: Omit<EventRecord, 'channelNumber'>, time: number): EventRecord {
     const { causePartition, causeOffset } = event
     const sent = { ...event, channelNumber: 0 }

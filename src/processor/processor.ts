@@ -500,7 +500,6 @@ export class Processor {
   #promoted(): void {
     this.corrections.restart()
     this.#order = this.#orderInForce()
-    if (this.isLive) this.#derivedOrder.forgetRecorded()
     // The traces lack what other code has changed in rows, so readers must read the tables again.
     this.traces.startFeed(this.#positions.next)
   }

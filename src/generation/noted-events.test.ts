@@ -2,36 +2,36 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type oldWallets from '../../test/faults/wallets-old.ts'
 import { derived } from '../../test/simulation/any-pace.ts'
-import { bundleApp, createEngine } from '../index.ts'
+import { type AppBundle, bundleApp, createEngine, type Engine } from '../index.ts'
 import { partitionOf } from '../log/partitions.ts'
 import { eventIn } from '../log/record.ts'
 import { HandClock } from '../testing/hand-clock.ts'
 import { memoryStorage } from '../testing/index.ts'
 
 const partitions = 2
+const versions = [
+  await bundleApp<typeof oldWallets>(import.meta.resolve('../../test/faults/wallets-old.ts')),
+  await bundleApp<typeof oldWallets>(import.meta.resolve('../../test/faults/wallets-new.ts')),
+] as const
 const [payer, payee] = [0, 1].map((partition) => {
   for (let i = 0; ; i++) if (partitionOf(`w${i}`, partitions) === partition) return `w${i}`
 }) as [string, string]
 
-test('an event that is under way when other code takes over has its place in the log', async () => {
-  const versions = [
-    await bundleApp<typeof oldWallets>(import.meta.resolve('../../test/faults/wallets-old.ts')),
-    await bundleApp<typeof oldWallets>(import.meta.resolve('../../test/faults/wallets-new.ts')),
-  ] as const
+type Wallets = typeof oldWallets
+
+/**
+ * Makes a log by `change`, in which generation 0 is not live in the end. An event comes after the request
+ * that followed its cause. Compares generation 0 as derived at once with one that notes the event while it is
+ * under way, from some positions on.
+ */
+async function compared(
+  from: number,
+  change: (open: (app: AppBundle<Wallets>) => Promise<Engine<Wallets>>) => Promise<Engine<Wallets>>,
+) {
   const clock = new HandClock()
   const data = memoryStorage({ partitions, clock })
   const options = { data, clock, handlers: { sorry: () => {} } as never, report: () => {} }
-  const first = await createEngine<typeof oldWallets>({ app: versions[0], ...options })
-  await first.close()
-  // Generation 0 changes its code, and then another generation takes its place.
-  const engine = await createEngine<typeof oldWallets>({
-    app: versions[1],
-    ...options,
-    onCodeChange: 'continue',
-  })
-  await engine.reprocessing.start({ app: versions[1] }, { again: true })
-  const { sha256: diff } = await engine.reprocessing.diff()
-  await engine.reprocessing.promote({ diff }, { requestId: 'promotion' })
+  const engine = await change((app) => createEngine<Wallets>({ app, ...options, onCodeChange: 'continue' }))
   clock.pass(10)
   await engine.submit('move', { from: payer, to: payee, cents: 5 }, { requestId: 'a' })
   await engine.idle()
@@ -65,9 +65,36 @@ test('an event that is under way when other code takes over has its place in the
     lowWatermark: time - 20,
     inFlight: [[], [eventIn(record)!]],
   }
+  const begun = { positions: [from, from], lowWatermark: again.now() - 30, inFlight: [] }
   const atOnce = await derived(log, versions, [0], versions[0].hash, [end])
-  const inSteps = await derived(log, versions, [0], versions[0].hash, [closely, end])
+  const inSteps = await derived(log, versions, [0], versions[0].hash, [begun, closely, end])
   assert.deepEqual(inSteps.rows, atOnce.rows)
   const [row] = [...atOnce.rows].filter(([name]) => name.includes(payee))
   assert.match(row![1].changes.at(-1)!, /event moved/)
-})
+}
+
+/** Derives a candidate of the same code, or goes on with the one there is, and makes it live. */
+async function promote(engine: Engine<Wallets>, requestId: string): Promise<void> {
+  if ((await engine.reprocessing.status()) === undefined)
+    await engine.reprocessing.start({ app: versions[1] }, { again: true })
+  const { sha256: diff } = await engine.reprocessing.diff()
+  await engine.reprocessing.promote({ diff }, { requestId })
+}
+
+test('an event that is under way when other code takes over has its place in the log', () =>
+  compared(0, async (open) => {
+    await (await open(versions[0])).close()
+    const engine = await open(versions[1])
+    await promote(engine, 'to-1')
+    return engine
+  }))
+
+test('an event has its place in the log where a generation was live again for a while', () =>
+  compared(3, async (open) => {
+    await (await open(versions[0])).close()
+    const engine = await open(versions[1])
+    await promote(engine, 'to-1')
+    await promote(engine, 'back-to-0')
+    await promote(engine, 'to-1-again')
+    return engine
+  }))
