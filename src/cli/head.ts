@@ -1,6 +1,7 @@
 import { checkConsistency, compareHeads, type Growth } from '../audit/consistency.ts'
 import { headLine, parseHead, type SignedHead } from '../audit/head.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
+import { counted } from '../plain-text.ts'
 import { command, group, type ServiceOptions } from './command.ts'
 import { readInput } from './input-file.ts'
 import { withService } from './service.ts'
@@ -101,7 +102,7 @@ async function printGrowth(grown: Growth, json: boolean | undefined): Promise<un
   const { logId, from, to, records } = grown
   const [earlier, later] = [from, to].map((time) => new Date(time).toISOString())
   await printResult(json, { proven: true, ...grown }, [
-    `${paint.good('✔')} Log ${logId} has only grown, by ${records} ${records === 1 ? 'record' : 'records'}, from ${earlier} to ${later}:`,
+    `${paint.good('✔')} Log ${logId} has only grown, by ${counted(records, 'record')}, from ${earlier} to ${later}:`,
     '  its key vouches that no record of the earlier head was changed.',
   ])
 }

@@ -60,10 +60,9 @@ export function encodeStoredOutcome({
 }
 
 export function decodeStoredOutcome(text: string): StoredOutcome {
-  const colon = text.indexOf(':')
-  const second = text.indexOf(':', colon + 1)
-  const blank = text.indexOf(' ', second)
-  const inReplyTo = repliedTo(text)
+  const seams = seamsOf(text)
+  const { colon, second, blank } = seams
+  const inReplyTo = repliedTo(text, seams)
   const [first, corrected] = text.slice(blank + 1).split('\t')
   return {
     partition: Number(text.slice(0, colon)),
@@ -76,8 +75,12 @@ export function decodeStoredOutcome(text: string): StoredOutcome {
 }
 
 /** The id that a request replies to, by its stored outcome. */
-export function repliedTo(text: string): string | undefined {
-  const second = text.indexOf(':', text.indexOf(':') + 1)
-  const blank = text.indexOf(' ', second)
+export function repliedTo(text: string, { second, blank } = seamsOf(text)): string | undefined {
   return blank > second + 17 ? text.slice(second + 17, blank) : undefined
+}
+
+function seamsOf(text: string): { colon: number; second: number; blank: number } {
+  const colon = text.indexOf(':')
+  const second = text.indexOf(':', colon + 1)
+  return { colon, second, blank: text.indexOf(' ', second) }
 }
