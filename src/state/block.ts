@@ -12,6 +12,8 @@ type Block = string
 const blockLengthMax = 64 * 1024
 /** Those of runs are smaller: a row is looked for in one of each. */
 const runLengthMax = 16 * 1024
+/** A block may take very many changes, as the first one of all does: so many characters of them at a time. */
+export const mergedLengthMax = 16 * blockLengthMax
 /** The value of an entry of a run that removes a key; no text in JSON begins so. */
 export const removed = '\0'
 const headLength = 3
@@ -39,6 +41,14 @@ export function valueIn(block: Block, wanted: string): string | undefined {
       return block.slice(value, at)
   }
   return undefined
+}
+
+/** The entries of a block with lesser keys, and the others. */
+export function cut(block: Block, wanted: string): [lesser: Block, others: Block] {
+  let at = 0
+  while (at < block.length && block.slice(at + headLength, at + headLength + block.charCodeAt(at)) < wanted)
+    at = endOf(block, at)
+  return [block.slice(0, at), block.slice(at)]
 }
 
 /** The end of the entry that begins at a position. */
@@ -69,32 +79,35 @@ export function merged(block: Block, changes: readonly BlockChange[]): [first: s
   const isAppend = next === 0
   for (; next < changes.length; next++) apply(changes[next]!)
   const total = entries.reduce((sum, [, entry]) => sum + entry.length, 0)
-  return blocksOf(entries, isAppend ? blockLengthMax : Math.ceil(total / Math.ceil(total / blockLengthMax)))
+  return [
+    ...blocksOf(entries, isAppend ? blockLengthMax : Math.ceil(total / Math.ceil(total / blockLengthMax))),
+  ]
 }
 
 /** Changes, in the order of their keys, as blocks; each with the key of its first entry. */
-export function runOf(changes: readonly BlockChange[]): [first: string, block: Block][] {
-  return blocksOf(
-    changes.map(([key, value = removed]) => [key, entryOf(key, value)]),
-    runLengthMax,
-  )
+export function runOf(changes: readonly BlockChange[]): Iterable<[first: string, block: Block]> {
+  const entries = function* (): Iterable<[key: string, entry: string]> {
+    for (const [key, value = removed] of changes) yield [key, entryOf(key, value)]
+  }
+  return blocksOf(entries(), runLengthMax)
 }
 
 function entryOf(key: string, value: string): string {
   return String.fromCharCode(key.length, Math.floor(value.length / upper), value.length % upper) + key + value
 }
 
-function blocksOf(entries: readonly [key: string, entry: string][], lengthMax: number) {
-  const blocks: [first: string, block: Block][] = []
+function* blocksOf(
+  entries: Iterable<readonly [key: string, entry: string]>,
+  lengthMax: number,
+): Iterable<[first: string, block: Block]> {
   let [first, gathered] = ['', '']
   for (const [key, entry] of entries) {
     if (gathered !== '' && gathered.length + entry.length > lengthMax) {
-      blocks.push([first, gathered])
+      yield [first, gathered]
       gathered = ''
     }
     if (gathered === '') first = key
     gathered += entry
   }
-  if (gathered !== '') blocks.push([first, gathered])
-  return blocks
+  if (gathered !== '') yield [first, gathered]
 }

@@ -119,6 +119,63 @@ test('runs: a packed collection reads as its last changes say, whatever was merg
   assert.equal([...inner.range('#runs')].length > 1, true)
 })
 
+test('runs: they are merged piece by piece, also into one block', async () => {
+  const inner = memoryStore()
+  let [read, written, held] = [0, 0, 0]
+  const counted: Store = {
+    get: (collection, key) => inner.get(collection, key),
+    range: (collection, range) => inner.range(collection, range),
+    view() {
+      const view = inner.view()
+      return {
+        get: (collection, key) => view.get(collection, key),
+        *range(collection, range) {
+          for (const entry of view.range(collection, range)) {
+            read += entry[1].length
+            yield entry
+          }
+        },
+        close: () => view.close(),
+      }
+    },
+    close: () => inner.close(),
+    async write(changes) {
+      const all = Array.from(changes, ([name, entries]) => {
+        const taken = Array.from(entries, (entry) => {
+          if (name === rows) held = Math.max(held, read - written)
+          written += entry[1]?.length ?? 0
+          return entry
+        })
+        return [name, taken] as const
+      })
+      await inner.write(all)
+    },
+  }
+  const store = new CompactStore(counted, [rows], unreadable, new Set([rows]))
+  const model = new Map<string, string>()
+  const write = async (name: (n: number) => string, value: string) => {
+    // So many runs stay; the next changes are merged with them.
+    for (let run = 0; run < 9; run++) {
+      ;[read, written, held] = [0, 0, 0]
+      const some = Array.from({ length: 4_000 }, (_, i) => [name(9 * i + run), value] as const)
+      for (const [key, text] of some) model.set(key, text)
+      await store.write([[rows, some]])
+    }
+    assert.equal(inner.get('#runs', rows), undefined)
+    assert.ok(read > 4_000_000, `${read} characters were merged`)
+    assert.ok(held < 3_000_000, `${held} characters were in memory together`)
+  }
+  const digits = (n: number) => String(n).padStart(6, '0')
+  await write((n) => `k${digits(n)}`, `"${'v'.repeat(200)}"`)
+  // Between the keys of one block, and before all.
+  await write((n) => `k000100-${digits(n)}`, `"${'w'.repeat(200)}"`)
+  await write((n) => `a${digits(n)}`, `"${'x'.repeat(200)}"`)
+  await store.write([[rows, [['k000100', undefined]]]])
+  model.delete('k000100')
+  assert.deepEqual([...store.range(rows)], [...model].sort())
+  for (const [, block] of inner.range(rows)) assert.ok(block.length <= blockLengthMax)
+})
+
 test('blocks: entries that follow on all others fill them; a split in the middle leaves room', () => {
   const value = 'v'.repeat(500)
   const some = (from: number, to: number, step: number) =>

@@ -1,4 +1,14 @@
-import { type BlockChange, type BlockEntry, entriesOf, merged, removed, runOf, valueIn } from './block.ts'
+import {
+  type BlockChange,
+  type BlockEntry,
+  cut,
+  entriesOf,
+  merged,
+  mergedLengthMax,
+  removed,
+  runOf,
+  valueIn,
+} from './block.ts'
 import { FieldNames } from './field-names.ts'
 import { compareKeys, endOfPrefix } from './keys.ts'
 import type { CollectionChanges, KeyRange, Store, StoreView } from './store.ts'
@@ -155,14 +165,20 @@ function* blocks(
       all = before.range(collection, { from: first })[Symbol.iterator]()
       ;[block, next] = [all.next().value, all.next().value]
     }
-    const within = [change]
-    for (change = changes.next().value; change !== undefined; change = changes.next().value) {
-      if (next !== undefined && change[0] >= next[0]) break
-      within.push(change)
+    const belongs = () => change !== undefined && (next === undefined || change[0] < next[0])
+    let rest = block?.[1] ?? ''
+    for (let isFirst = true; belongs(); isFirst = false) {
+      const within: BlockChange[] = []
+      for (let length = 0; belongs() && length < mergedLengthMax; change = changes.next().value) {
+        within.push(change!)
+        length += change![0].length + (change![1]?.length ?? 0)
+      }
+      const [lesser, others] = belongs() ? cut(rest, change![0]) : [rest, '']
+      const fresh = merged(lesser, within)
+      if (isFirst && block !== undefined && block[0] !== fresh[0]?.[0]) yield [block[0], undefined]
+      for (const [key, text] of fresh) yield [key, Buffer.from(text)]
+      rest = others
     }
-    const fresh = merged(block?.[1] ?? '', within)
-    if (block !== undefined && block[0] !== fresh[0]?.[0]) yield [block[0], undefined]
-    for (const [key, text] of fresh) yield [key, Buffer.from(text)]
   }
   all?.return?.()
 }
