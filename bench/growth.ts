@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Opening } from './opening-process.ts'
 import { runBench } from './process.ts'
-import { noteOn } from './restart.ts'
+import { readyLines } from './restart.ts'
 import { type Bench, median, type Result } from './result.ts'
 import { submitUntilKilled } from './submit-until-killed.ts'
 import type { Progress } from './submitting-process.ts'
@@ -71,12 +71,7 @@ export async function growth(
         },
       ]
     }),
-    {
-      what: `ready after kill -9 with ${numeral(end)} records`,
-      figure: opening.readySeconds,
-      unit: 's',
-      note: noteOn([opening]),
-    },
+    ...readyLines(`ready after kill -9 with ${numeral(end)} records`, [opening]),
   ]
 }
 

@@ -9,6 +9,8 @@ export interface Opening {
   readonly readySeconds: number
   /** The part of it that `createEngine` took. */
   readonly openSeconds: number
+  /** The part of that which derived the records since the last checkpoint. */
+  readonly tailSeconds: number
   /** Processor time of `createEngine`. */
   readonly processorMicros: number
   readonly records: number
@@ -19,9 +21,13 @@ export interface Opening {
 
 const processorBefore = processorMicros()
 const startedAt = performance.now()
+let derivedFrom: number | undefined
 const engine = await createEngine<typeof app>({
   app: import.meta.resolve('./app.ts'),
   data: process.argv[2]!,
+  progress() {
+    derivedFrom ??= performance.now()
+  },
 })
 const readyAt = performance.now()
 const processor = processorMicros() - processorBefore
@@ -29,6 +35,7 @@ const { applied, replayed } = engine.stats()
 const opening: Opening = {
   readySeconds: readyAt / 1000,
   openSeconds: (readyAt - startedAt) / 1000,
+  tailSeconds: (readyAt - (derivedFrom ?? readyAt)) / 1000,
   processorMicros: processor,
   records: applied.reduce((sum, count) => sum + count, 0),
   replayed,
