@@ -126,8 +126,7 @@ function afterDeath({ run, directory, log }: Storage, live: Generation, checked:
     run,
     async deriveApart(at: DerivedAt) {
       const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
-      const { program, processor, number, derivationMs } = live
-      const lineage = lineageOf(processor.history, number)
+      const { program, lineage, derivationMs } = live
       return deriveApart({ directory, lineage, version: program.version, ends, at, checked, derivationMs })
     },
   }

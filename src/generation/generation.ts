@@ -39,7 +39,8 @@ export interface GenerationHost {
 /** One derivation of the whole log: the code, the state so far, and the processor of the next record. */
 export class Generation implements Replayed {
   readonly number: number
-  readonly #lineage: readonly number[]
+  /** See `lineageOf`. */
+  readonly lineage: readonly number[]
   readonly #host: GenerationHost
   readonly #base: () => Promise<Program>
   #parts: GenerationParts
@@ -76,7 +77,7 @@ export class Generation implements Replayed {
     parts: GenerationParts,
   ) {
     this.number = lineage[0]!
-    this.#lineage = lineage
+    this.lineage = lineage
     this.#host = host
     this.#base = base
     this.#parts = parts
@@ -166,7 +167,7 @@ export class Generation implements Replayed {
     } finally {
       await store.close()
     }
-    this.#parts = await partsOf(this.#host, this.#lineage, program, false)
+    this.#parts = await partsOf(this.#host, this.lineage, program, false)
     // Events of a generation that becomes live further on were noted already.
     this.processor.takeRecorded(processor)
     const restored = recordsBefore(this.processor.positions)
@@ -180,7 +181,7 @@ export class Generation implements Replayed {
   async reload(): Promise<void> {
     const { completion } = this.processor
     await this.close()
-    this.#parts = await savedParts(this.#host, this.#lineage, this.#base, false)
+    this.#parts = await savedParts(this.#host, this.lineage, this.#base, false)
     await this.followCode()
     this.processor.completion.takeOver(completion)
   }
@@ -209,8 +210,13 @@ async function savedParts(
   anew: boolean,
 ): Promise<GenerationParts> {
   const saved = anew ? undefined : await savedCheckpoint(host, lineage[0]!)
-  const program = await (saved === undefined ? base() : host.programOf(saved.version))
-  return partsOf(host, lineage, program, anew)
+  const isNamed = saved?.history.some(({ generation }) => generation === lineage[0])
+  const program = await (isNamed ? host.programOf(saved!.version) : base())
+  // It may be that of a candidate that was never promoted: another process gave its number to other code.
+  const isOther =
+    saved !== undefined &&
+    (saved.version !== program.version || (saved.lineage ?? lineage).join() !== lineage.join())
+  return partsOf(host, lineage, program, anew || isOther)
 }
 
 async function partsOf(

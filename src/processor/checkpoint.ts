@@ -11,6 +11,8 @@ import type { SavedWatermark } from './watermarks.ts'
 export interface Checkpoint extends SavedTraces {
   readonly logId: string
   readonly generation: number
+  /** Its number, and its ancestors; left out in checkpoints of earlier versions. */
+  readonly lineage?: readonly number[]
   /** The version of the code that derives the next records. */
   readonly version: string
   /** The offset that each partition was derived up to. */

@@ -61,6 +61,7 @@ export class Processor {
   readonly #state: State
   readonly #tables: ReadonlyMap<string, TableState>
   readonly #logId: string
+  readonly #lineage: readonly number[]
   readonly #context: DerivationContext
   readonly #recordContext: ReturnType<typeof recordContext>
   readonly #deriver: Pick<Deriver, 'derive'>
@@ -95,6 +96,7 @@ export class Processor {
     this.#state = state
     this.#tables = tables
     this.#logId = logId
+    this.#lineage = lineage
     this.#context = derivationContext(program, tables, checked)
     this.outbox = this.#context.outbox
     this.timers = this.#context.timers
@@ -441,7 +443,15 @@ export class Processor {
 
   *#derivedPosition(): Iterable<readonly [key: string, text: string]> {
     // They depend on checkpoints and batches, not on the log's records alone.
-    const { tracesFrom: _t, feedFrom: _f, links: _l, channels, placing: _p, ...rest } = this.#saved()
+    const {
+      tracesFrom: _t,
+      feedFrom: _f,
+      links: _l,
+      channels,
+      placing: _p,
+      lineage: _,
+      ...rest
+    } = this.#saved()
     yield ['', canonicalJson(rest)]
     for (const ends of channels.map(canonicalJson).sort()) yield ['c', ends]
     for (const event of this.channels.underWay()) yield ['c', canonicalJson(event)]
@@ -453,6 +463,7 @@ export class Processor {
     return {
       logId: this.#logId,
       generation: this.generation,
+      lineage: this.#lineage,
       version: this.#program.version,
       positions: [...this.#positions.next],
       time: this.#positions.time,
