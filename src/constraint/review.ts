@@ -271,7 +271,8 @@ function conclude(
 }
 
 function violationOf(turn: Turn, id: string): Violation | undefined {
-  return turn.rows('violations').get(encodeKey([turn.key, id])) as Violation | undefined
+  const row = turn.rows('violations').get(encodeKey([turn.key, id])) as Violation | undefined
+  return row?.state === 'resolved' && row.at < turn.forgottenBefore ? undefined : row
 }
 
 /** Saves a violation, in the state that follows from its victims and the excess now. */

@@ -92,6 +92,8 @@ export interface Turn {
   readonly key: string
   /** In milliseconds since 1970. */
   readonly now: number
+  /** Violations from before this that are resolved count as unknown. */
+  readonly forgottenBefore: number
   /** The identity of the request at the beginning of the chain. */
   readonly identity: string
   /** Violations that the policy decides at the end of the derivation of the app. */

@@ -33,6 +33,11 @@ export interface DerivationContext {
   readonly earlyResults: EarlyResults
   readonly timers: Timers
   readonly waiting: WaitingKeys
+  /**
+   * The watermark of the record's partition. Older effects that are done, early results and resolved violations
+   * count as unknown: a checkpoint may have removed their rows or not.
+   */
+  readonly forgottenBefore: () => number
   /** Whether rows, the data of events and the inputs of effects are checked against their schemas. */
   readonly checked: boolean
 }
@@ -102,6 +107,7 @@ export function derivationContext(
   program: Program,
   tables: ReadonlyMap<string, TableState>,
   checked: boolean,
+  forgottenBefore: () => number = () => 0,
 ): DerivationContext {
   const appTables = new Map<Table, TableState>()
   for (const [name, table] of program.app.tables) appTables.set(table, tables.get(name)!)
@@ -112,10 +118,11 @@ export function derivationContext(
     constraints: Object.fromEntries(
       Object.entries(constraintTables).map(([name, shape]) => [name, system(shape)]),
     ) as DerivationContext['constraints'],
-    outbox: new Outbox(system(effects)),
-    earlyResults: new EarlyResults(system(earlyResults)),
+    outbox: new Outbox(system(effects), forgottenBefore),
+    earlyResults: new EarlyResults(system(earlyResults), forgottenBefore),
     timers: new Timers(system(timers)),
     waiting: new WaitingKeys(system(waiting), system(parked)),
+    forgottenBefore,
     checked: checked || program.app.checksSchemas,
   }
 }

@@ -35,7 +35,7 @@ export type ReplacedEffect = CorrectedEffect & { readonly after: string }
 export function isAskedFor(outbox: Outbox, effect: CorrectedEffect): effect is ReplacedEffect {
   const { id, after } = effect
   if (after === undefined || isOfCorrection(effect)) return false
-  const row = outbox.get(id)
+  const row = outbox.known(id)
   return row !== undefined && isSameInput(row.input, after)
 }
 
@@ -46,7 +46,7 @@ export function isOfCorrection({ before }: CorrectedEffect): boolean {
 
 /** Whether the first content stays: with nothing under the id, later code could use it for other content. */
 export function mustStay(outbox: Outbox, effect: CorrectedEffect): boolean {
-  const row = outbox.get(effect.id)
+  const row = outbox.known(effect.id)
   const before = effect.before as EffectRow
   if (isOfCorrection(effect))
     return (

@@ -28,10 +28,13 @@ export function inputHash(input: string): string {
 
 export class EarlyResults {
   readonly #rows: TableState
+  readonly #forgottenBefore: () => number
   #isEmpty: boolean | undefined
 
-  constructor(rows: TableState) {
+  /** @param forgottenBefore see `DerivationContext` */
+  constructor(rows: TableState, forgottenBefore: () => number) {
     this.#rows = rows
+    this.#forgottenBefore = forgottenBefore
   }
 
   /** Whether there surely is none. */
@@ -43,7 +46,7 @@ export class EarlyResults {
   keep({ effect, input, done, tries, ms, text }: ResultRecord, at: number): void {
     this.#isEmpty = false
     const key = encodeKey([effect])
-    const row = (this.#rows.get(key) as EarlyRow | undefined) ?? { at, results: [] }
+    const row = this.#known(key) ?? { at, results: [] }
     const result = {
       input: Buffer.from(input, 'latin1').toString('hex'),
       done,
@@ -57,7 +60,7 @@ export class EarlyResults {
   /** Removes and returns the results of an effect for the input that it was asked for with, in log order. */
   take(effect: string, input: string): ResultRecord[] {
     const key = encodeKey([effect])
-    const row = this.isEmpty ? undefined : (this.#rows.get(key) as EarlyRow | undefined)
+    const row = this.isEmpty ? undefined : this.#known(key)
     if (row === undefined) return []
     const hash = inputHash(input)
     const taken: ResultRecord[] = []
@@ -76,6 +79,12 @@ export class EarlyResults {
     if (rest.length > 0) this.#rows.put(key, { ...row, results: rest })
     else this.#rows.delete(key)
     return taken
+  }
+
+  /** Forgotten results do not count, though their row may still be there. */
+  #known(key: string): EarlyRow | undefined {
+    const row = this.#rows.get(key) as EarlyRow | undefined
+    return row && row.at < this.#forgottenBefore() ? undefined : row
   }
 
   /** Forgets results from before a time, of at most `limit` effects. */

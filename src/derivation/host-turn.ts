@@ -37,6 +37,10 @@ export class HostTurn implements Turn {
     this.#emissions = emissions
   }
 
+  get forgottenBefore(): number {
+    return this.#context.forgottenBefore()
+  }
+
   get undecided(): Set<string> {
     this.#undecided ??= new Set()
     return this.#undecided

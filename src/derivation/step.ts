@@ -211,7 +211,7 @@ export class Deriver {
   #effectResult(record: ResultRecord): void {
     const { outbox, earlyResults } = this.context
     const { time } = this.recordContext
-    const row = outbox.get(record.effect)
+    const row = outbox.known(record.effect)
     if (row === undefined || inputHash(row.input) !== record.input) earlyResults.keep(record, time)
     else if (!this.recordContext.isHere(row.key))
       this.#result.moved = added(this.#result.moved, { record, key: row.key })

@@ -111,13 +111,22 @@ export type EffectEnd = {
 
 export class Outbox {
   readonly #rows: TableState
+  readonly #forgottenBefore: () => number
 
-  constructor(rows: TableState) {
+  /** @param forgottenBefore see `DerivationContext` */
+  constructor(rows: TableState, forgottenBefore: () => number = () => 0) {
     this.#rows = rows
+    this.#forgottenBefore = forgottenBefore
   }
 
   get(id: string): EffectRow | undefined {
     return this.#rows.get(encodeKey([id])) as EffectRow | undefined
+  }
+
+  /** The effect as derivations see it: a forgotten one is unknown, though its row may still be there. */
+  known(id: string): EffectRow | undefined {
+    const row = this.get(id)
+    return row?.state === 'done' && row.at < this.#forgottenBefore() ? undefined : row
   }
 
   add(id: string, row: EffectRow): void {
@@ -145,7 +154,7 @@ export class Outbox {
     now: number,
     mayRepeat: boolean,
   ): 'effect-unknown' | 'effect-not-dead' | 'effect-may-repeat' | undefined {
-    const row = this.get(id)
+    const row = this.known(id)
     // Under another key the change would bypass the order of its own partition.
     if (row === undefined || row.key !== key) return 'effect-unknown'
     if (row.state !== 'dead') return 'effect-not-dead'

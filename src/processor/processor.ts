@@ -97,7 +97,9 @@ export class Processor {
     this.#tables = tables
     this.#logId = logId
     this.#lineage = lineage
-    this.#context = derivationContext(program, tables, checked)
+    this.watermarks = new Watermarks(partitions)
+    const forgottenBefore = () => this.watermarks.last[this.#recordContext.partition]!.before
+    this.#context = derivationContext(program, tables, checked, forgottenBefore)
     this.outbox = this.#context.outbox
     this.timers = this.#context.timers
     this.#recordContext = recordContext(
@@ -112,7 +114,6 @@ export class Processor {
     this.#checkpoints = state.collection('meta', checkpointCodec, false)
     this.traces = new Traces(state, partitions)
     this.rulings = new Rulings(partitions)
-    this.watermarks = new Watermarks(partitions)
     this.#positions = new Positions(partitions)
     this.completion = new Completion(
       this.#positions.next,

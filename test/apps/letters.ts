@@ -41,6 +41,20 @@ export function greeter({
   return app(name, { requests: [greet], tables: [], reactions, effects: [letter] }) as App
 }
 
+/** An app that sends a letter some time after each request. */
+export function reminder(afterMs: number) {
+  const [customer] = scopes('customer')
+  const letter = effect('letter', { input: z.object({ to: z.string(), text: z.string() }) })
+  const due = customer.event('due', { data: z.object({ to: z.string() }), key: ({ to }) => to })
+  const remind = customer.request('remind', {
+    input: z.object({ to: z.string() }),
+    key: ({ to }) => to,
+    derive: (tx, { to }) => tx.schedule(due, { to }, { at: tx.now + afterMs }) ?? null,
+  })
+  const isDue = customer.on(due, (tx, { to }) => tx.effect(letter, { to, text: 'it is time' }))
+  return app('reminder', { requests: [remind], tables: [], reactions: [isDue], effects: [letter] }) as App
+}
+
 /** An app that takes money from accounts, and makes good what a promotion corrects. */
 export function shop(fee: number) {
   const [account] = scopes('account')
