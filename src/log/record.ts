@@ -490,14 +490,18 @@ export const isControl = (kind: number | undefined): boolean => kind === kindCon
 export const isAboutDerivation = (kind: number | undefined): boolean =>
   kind === kindRuling || kind === kindMark
 
-/** Decodes only the generation, id and cause of an event; undefined if these are not the bytes of an event. */
-export function eventIn(
-  bytes: Buffer,
-): Pick<EventRecord, 'generation' | 'id' | 'causePartition' | 'causeOffset'> | undefined {
+export type EventHead = Pick<
+  EventRecord,
+  'generation' | 'id' | 'causePartition' | 'causeOffset' | 'channelNumber'
+>
+
+/** Decodes only the head of an event; undefined if these are not the bytes of an event. */
+export function eventIn(bytes: Buffer): EventHead | undefined {
   if (bytes[0] !== kindEvent || bytes.length < eventHead) return undefined
   return {
     generation: bytes.readUInt16LE(2),
     causePartition: bytes.readUInt16LE(4),
+    channelNumber: readU64(bytes, 16),
     causeOffset: readU64(bytes, 24),
     id: bytes.toString('latin1', 40, 56),
   }

@@ -3,6 +3,7 @@ import type { ControlFact } from '../log/control-history.ts'
 import type { Link } from '../log/log.ts'
 import type { Codec } from '../state/cells.ts'
 import type { SavedDerivedOrder } from './derived-order.ts'
+import type { SavedPassedEvents } from './passed-events.ts'
 import type { SavedQueue } from './spilled-queues.ts'
 import type { SavedTraces } from './traces.ts'
 import type { SavedWatermark } from './watermarks.ts'
@@ -34,6 +35,8 @@ export interface Checkpoint extends SavedTraces {
   readonly filled?: Readonly<Record<number, number>>
   /** The messages under way of a generation that is not live. */
   readonly placing: SavedDerivedOrder
+  /** The events of the live generation that it has passed; left out in checkpoints of earlier versions. */
+  readonly passed?: SavedPassedEvents
 }
 
 export const checkpointCodec: Codec<Checkpoint> = { encode: JSON.stringify, decode: JSON.parse }

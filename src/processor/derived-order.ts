@@ -1,11 +1,19 @@
 import { assert } from '../assert.ts'
-import { decodeRecord, type EventRecord, encodeEvent, encodeRequest, encodeResult } from '../log/record.ts'
+import {
+  decodeRecord,
+  type EventHead,
+  type EventRecord,
+  encodeEvent,
+  encodeRequest,
+  encodeResult,
+} from '../log/record.ts'
 import type { Codec } from '../state/cells.ts'
 import { canonicalJson } from '../state/digest.ts'
 import type { State } from '../state/state.ts'
 import type { Channels } from './channels.ts'
 import type { Completion } from './completion.ts'
 import { type DueMessage, type EventOrder, positionNumber, type RecordedEvent } from './event-order.ts'
+import { PassedEvents } from './passed-events.ts'
 import {
   heldBytesMax,
   type SavedQueue,
@@ -41,6 +49,7 @@ export class DerivedEventOrder implements EventOrder {
   readonly #recorded: readonly Set<string>[]
   /** By target: the events that wait for their places, by these. */
   readonly #placed: readonly Map<string, PlacedEvent>[]
+  readonly passedEvents: PassedEvents
   readonly #messages: SpilledQueues<WaitingMessage>
   readonly #queues = new Map<number, MessageQueue>()
   /** Those whose first message waits for no place. */
@@ -82,6 +91,7 @@ export class DerivedEventOrder implements EventOrder {
     this.#channels = channels
     this.#recorded = Array.from({ length: partitions }, () => new Set())
     this.#placed = Array.from({ length: partitions }, () => new Map())
+    this.passedEvents = new PassedEvents(partitions)
   }
 
   get isEmpty(): boolean {
@@ -101,6 +111,11 @@ export class DerivedEventOrder implements EventOrder {
   /** Takes note of an event that the live generation emitted and that the target has still to pass. */
   noteRecorded(target: number, event: RecordedEvent): void {
     this.#recorded[target]!.add(placeOf(event))
+  }
+
+  /** As `noteRecorded`, of an event in the log ahead. */
+  noteAhead(target: number, event: EventHead): void {
+    if (!this.passedEvents.has(target, event)) this.noteRecorded(target, event)
   }
 
   /** Takes over what was noted before other code took over. */
@@ -168,6 +183,7 @@ export class DerivedEventOrder implements EventOrder {
       return
     }
     this.#recorded[target]!.delete(placeOf(recorded))
+    this.passedEvents.add(target, recorded)
     if (applied !== undefined) this.#shift(this.#placed[target]!.get(placeOf(applied))!.queue)
   }
 

@@ -14,7 +14,14 @@ import { type HenceError, operatorError } from '../failure.ts'
 import { type ControlFact, factOf, liveOf, versionOf } from '../log/control-history.ts'
 import type { Link } from '../log/log.ts'
 import { partitionOf } from '../log/partitions.ts'
-import type { ControlRecord, EventRecord, FilledRecord, LogRecord, RequestRecord } from '../log/record.ts'
+import type {
+  ControlRecord,
+  EventHead,
+  EventRecord,
+  FilledRecord,
+  LogRecord,
+  RequestRecord,
+} from '../log/record.ts'
 import type { Program } from '../sandbox/program.ts'
 import { type DerivedAt, elapsedMs, type Interrupted, Interruption, interrupted } from '../sandbox/timed.ts'
 import type { Collection } from '../state/cells.ts'
@@ -388,6 +395,11 @@ export class Processor {
     this.#derivedOrder.noteRecorded(target, event)
   }
 
+  /** As `noteRecorded`, of an event in the log ahead, if it is of another generation. */
+  noteAhead(target: number, event: EventHead): void {
+    if (event.generation !== this.generation) this.#derivedOrder.noteAhead(target, event)
+  }
+
   /** Takes over the events that were noted before other code took over. */
   takeRecorded(before: Processor): void {
     this.#derivedOrder.takeRecorded(before.#derivedOrder)
@@ -450,6 +462,7 @@ export class Processor {
       links: _l,
       channels,
       placing: _p,
+      passed: _e,
       lineage: _,
       ...rest
     } = this.#saved()
@@ -481,6 +494,7 @@ export class Processor {
       correctedCount,
       ...(Object.keys(this.#filled).length > 0 && { filled: this.#filled }),
       placing: this.#derivedOrder.save(),
+      passed: this.#derivedOrder.passedEvents.save(),
       untraced: [...this.traces.untraced],
     }
   }
@@ -497,6 +511,7 @@ export class Processor {
     this.corrections.restore(saved)
     this.channels.restore(saved.channels)
     this.#derivedOrder.restore(saved.placing)
+    if (saved.passed) this.#derivedOrder.passedEvents.restore(saved.passed)
     this.#order = this.#orderInForce()
     for (const order of [this.channels, this.#derivedOrder])
       assert(order === this.#order || order.isEmpty, 'only the event order in force has messages under way')

@@ -293,8 +293,7 @@ async function noteAhead(
       for (const [i, record] of records.entries()) {
         if (offset + i < from || offset + i >= to) continue
         const event = eventIn(record)
-        if (event !== undefined && event.generation !== processor.generation)
-          processor.noteRecorded(partition, event)
+        if (event !== undefined) processor.noteAhead(partition, event)
       }
       if (offset + records.length >= to) break
       const paused = pause(0)

@@ -41,7 +41,7 @@ export async function assertSameAtAnyPace(
     const what = `generation ${number}, version ${versions.findIndex(({ hash }) => hash === base)}`
     const lineage = lineageOf(facts, number)
     const atOnce = await derived(log, versions, lineage, base, steps.slice(-1))
-    const inSteps = await derived(log, versions, lineage, base, steps)
+    const inSteps = await derived(log, versions, lineage, base, steps, random)
     assertSameRows(inSteps.rows, atOnce.rows, `${what}, in steps and at once`)
     assert.deepEqual(inSteps.parts, atOnce.parts, what)
   }
@@ -72,18 +72,27 @@ function assertSameRows(actual: Rows, expected: Rows, what: string): void {
     assert.deepEqual(actual.get(key), expected.get(key), `${what}: ${key}`)
 }
 
-/** @param progress how far the live generation is, at each step */
+/**
+ * @param progress how far the live generation is, at each step
+ * @param random before some steps the generation is closed, and opened again; by default before none
+ */
 export async function derived(
   log: Log,
   versions: readonly AppBundle[],
   lineage: readonly number[],
   base: string,
   progress: readonly LiveProgress[],
+  random: () => number = () => 1,
 ) {
   const programOf = async (version: string) => sandboxed(versions.find(({ hash }) => hash === version)!)
-  const store = memoryStore()
-  const host = { log, openStore: async () => store, programOf, checked: false }
-  const generation = await Generation.open(host, lineage, () => programOf(base))
+  let store = memoryStore()
+  const openStore = async () => {
+    store = store.snapshot()
+    return store
+  }
+  const host = { log, openStore, programOf, checked: false }
+  const open = () => Generation.open(host, lineage, () => programOf(base))
+  let generation = await open()
   const changes = new Map<string, string[]>()
   const applied = ({ partition, offset, trace }: Applied) => {
     for (const { kind, type, changes: changed } of trace.derivations)
@@ -95,6 +104,11 @@ export async function derived(
       }
   }
   for (const { positions: ends, lowWatermark: frontier, inFlight } of progress) {
+    if (random() < 0.1) {
+      await generation.checkpoint()
+      await generation.close()
+      generation = await open()
+    }
     for (const [target, events] of inFlight.entries())
       for (const event of events) generation.processor.noteRecorded(target, event)
     await replay(log, generation, { ends, frontier, applied, pause: () => undefined })
