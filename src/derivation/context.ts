@@ -34,8 +34,8 @@ export interface DerivationContext {
   readonly timers: Timers
   readonly waiting: WaitingKeys
   /**
-   * The watermark of the record's partition. Older effects that are done, early results and resolved violations
-   * count as unknown: a checkpoint may have removed their rows or not.
+   * The watermark of the record's partition. Older effects that are done, early results and resolved
+   * violations count as unknown: a checkpoint may have removed their rows or not.
    */
   readonly forgottenBefore: () => number
   /** Whether rows, the data of events and the inputs of effects are checked against their schemas. */
