@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { ResultRecord } from '../log/record.ts'
 import { canonicalJson } from '../state/digest.ts'
+import { forgetRows } from '../state/forget-rows.ts'
 import { encodeKey } from '../state/keys.ts'
-import { forgetRows, type Pieces } from '../state/pieces.ts'
+import type { Pieces } from '../state/pieces.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 
 /**

@@ -1,6 +1,7 @@
 import { senderOf } from '../identity.ts'
+import { forgetRows } from '../state/forget-rows.ts'
 import { encodeKey } from '../state/keys.ts'
-import { forgetRows, type Pieces } from '../state/pieces.ts'
+import type { Pieces } from '../state/pieces.ts'
 import type { TableShape, TableState } from '../state/table.ts'
 
 /** Effects that derivations asked for: `hence.effects`, by id. */

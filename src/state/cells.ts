@@ -1,6 +1,7 @@
 import { operatorError } from '../failure.ts'
 import { CellMap, hashOf } from './cell-map.ts'
 import { Overlay } from './overlay.ts'
+import { type Pieces, pieceRows } from './pieces.ts'
 import type { KeyRange, Store } from './store.ts'
 
 /** Converts the values of a collection to text, or to the UTF-8 bytes of a text, perhaps `compressed`, and back. */
@@ -38,7 +39,10 @@ export interface Shared {
   checkpoint: number
   /** The number of the last completed checkpoint. */
   saved: number
-  /** How many keys were changed since the last checkpoint began, and about how many bytes their values take. */
+  /**
+   * How many keys were changed since the last checkpoint began, and about how many bytes their values take. A
+   * dropped key is not counted: it takes little memory, and a checkpoint limits how many it forgets.
+   */
   dirtyCount: number
   dirtyBytes: number
   /** Evicts values that the store holds, if there are too many. */
@@ -165,7 +169,6 @@ export class Cells<V> implements Collection<V> {
     const last = this.#dropped.at(-1) ?? this.#savingDropped.at(-1)
     if (last !== undefined && key <= last) return
     this.#dropped.push(key)
-    this.#shared.dirtyCount++
     this.#shared.dirtyBytes += key.length
   }
 
@@ -229,7 +232,6 @@ export class Cells<V> implements Collection<V> {
     }
     this.saving = this.#dirty
     this.#dirty = new Overlay<Cell<V>>()
-    this.#shared.dirtyCount += this.#savingDropped.length
     this.#savingDropped = this.#savingDropped.concat(this.#dropped)
     this.#dropped = []
     const cells = this.saving.cells()
@@ -242,17 +244,26 @@ export class Cells<V> implements Collection<V> {
     this.#saved = values
   }
 
-  /** Called when the checkpoint is complete. */
-  endSaving(): void {
-    const { saved } = this.#shared
-    for (const cell of this.saving.cells()) {
-      // Most rows that are written unread, such as the lines of an order, are not needed again soon.
-      const isIdle = !this.#kept || !cell.used || cell.value === deleted || cell.value === unread
-      if (isIdle && cell.checkpoint <= saved) this.#drop(cell)
-    }
+  /** Called when the checkpoint is complete. Returns the work of dropping what need not be kept any longer. */
+  endSaving(): Pieces {
+    const saved = this.saving.cells()
     this.saving = new Overlay<Cell<V>>()
     this.#saved = []
     this.#savingDropped = []
+    return this.#dropIdle(saved)
+  }
+
+  *#dropIdle(cells: readonly Cell<V>[]): Pieces {
+    const { saved } = this.#shared
+    for (let i = 0; i < cells.length; i++) {
+      if (i % pieceRows === 0) yield
+      const cell = cells[i]!
+      // Most rows that are written unread, such as the lines of an order, are not needed again soon.
+      const isIdle = !this.#kept || !cell.used || cell.value === deleted || cell.value === unread
+      // In an earlier piece it may have been evicted, and the key may have another cell.
+      if (isIdle && cell.checkpoint <= saved && this.#cells.get(cell.key, cell.hash) === cell)
+        this.#drop(cell)
+    }
   }
 
   get isSaving(): boolean {

@@ -1,6 +1,3 @@
-import { encodeKey } from './keys.ts'
-import type { TableQuery, TableRow, TableState } from './table.ts'
-
 /**
  * Work that is done piece by piece: where it yields the state is whole, and other work can go on.
  * A piece is one or two milliseconds long.
@@ -41,16 +38,4 @@ function firstOf<Item>(items: Iterable<Item>, count: number): Item[] {
     first.push(item)
   }
   return first
-}
-
-/**
- * Deletes the rows that a query finds by an index whose last field is `at`, a time.
- * @param limit how many are deleted at most
- */
-export function forgetRows(rows: TableState, query: TableQuery, limit: number): Pieces {
-  const from = (last: TableRow | undefined) => {
-    const at = last && (last.value as { readonly at: number }).at
-    return rows.scan({ ...query, from: at === undefined ? [] : [at], limit: pieceRows })
-  }
-  return inPieces(from, ({ key }) => rows.delete(encodeKey(key)), limit)
 }

@@ -583,6 +583,56 @@ test('a dropped value goes with the next checkpoint that succeeds, unless it was
   }
 })
 
+test('dropped values leave room for changes: requests do not wait for the checkpoint that forgets', async () => {
+  const state = new State(memoryStore())
+  const rows = state.collection<number>('rows', codec, false)
+  for (let i = 0; i < 1_000; i++) rows.set(fourDigits(i), i)
+  state.commit()
+  await state.checkpoint()
+  for (let i = 0; i < 900; i++) rows.drop(fourDigits(i))
+  state.commit()
+  assert.equal(state.dirtyCount, 0)
+  await state.checkpoint()
+  assert.equal([...rows.range()].length, 100)
+})
+
+test('rows may change, and be evicted, while a checkpoint drops what it has saved', async () => {
+  for (const kept of [true, false]) {
+    const store = memoryStore()
+    await store.write([['rows', Array.from({ length: 9_000 }, (_, i) => [fourDigits(i), '-1'] as const)]])
+    const state = new State(store, 20_000)
+    const rows = state.collection<number>('rows', codec, kept)
+    const model = new Map<string, number>()
+    const sorted = () => [...model].sort(([a], [b]) => (a < b ? -1 : 1))
+    const range = { to: fourDigits(2_000) }
+    const set = (key: string, value: number) => {
+      rows.set(key, value)
+      model.set(key, value)
+      state.commit()
+    }
+    for (let i = 0; i < 2_000; i++) set(fourDigits(i), 0)
+    let isDone = false
+    const saving = state.checkpoint().then(() => {
+      isDone = true
+    })
+    let turns = 0
+    for (; !isDone; turns++) {
+      // So many reads evict others; a row that was evicted and changes has another cell.
+      for (let i = 2_000; i < 9_000; i++) rows.get(fourDigits(i))
+      for (let i = turns % 5; i < 2_000; i += 5) set(fourDigits(i), turns)
+      assert.deepEqual([...rows.range(range)], sorted())
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await saving
+    assert.ok(turns > 4, `${turns} turns: the drops take several`)
+    await state.checkpoint()
+    assert.deepEqual(
+      [...store.range('rows', range)],
+      sorted().map(([key, value]) => [key, `${value}`]),
+    )
+  }
+})
+
 test('a value that changes often counts once in the bytes that wait for a checkpoint', async () => {
   const state = new State(memoryStore())
   const rows = state.collection<{ text: string }>('rows', codec, true)
@@ -616,6 +666,8 @@ test('a checkpoint that completes after an interruption touches nothing in memor
   await assert.rejects(state.checkpoint(), /while a record was being applied/)
   await state.close()
 })
+
+const fourDigits = (i: number): string => String(i).padStart(4, '0')
 
 /** Counts what is read. */
 class CountingStore extends FailingStore {

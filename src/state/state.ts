@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { retryError } from '../failure.ts'
 import { reasonText } from '../file-failure.ts'
 import { Cells, type Codec, type Collection, type Shared, UndoLog } from './cells.ts'
@@ -165,7 +166,12 @@ export class State {
     if (this.#isAbandoned) return
     shared.saved = number
     this.#savingCount = this.#savingBytes = 0
-    for (const cells of this.#collections.values()) cells.endSaving()
+    for (const work of [...this.#collections.values()].map((cells) => cells.endSaving())) {
+      for (const _ of work) {
+        await turn()
+        if (this.#isAbandoned) return
+      }
+    }
     shared.trim()
   }
 
