@@ -6,10 +6,11 @@
  */
 import { createEngine } from 'hence'
 import type app from './app.ts'
+import { BareLoop } from './bare-loop.ts'
 import { drive } from './drive.ts'
 import { Histogram } from './histogram.ts'
 import { reportToParent } from './parent.ts'
-import { payment } from './payment.ts'
+import { bytesOf, payment } from './payment.ts'
 import { processorMicros } from './processor.ts'
 
 export interface Load {
@@ -22,6 +23,8 @@ export interface Load {
   readonly seconds: readonly (Quantiles & { readonly at: number })[]
   /** Whether the first request is forgotten: a run of at least a quarter of a minute gets that far. */
   readonly hasPruned: boolean
+  /** The bare loop at that rate, right after it: what of these latencies is the disk's. */
+  readonly bare: AtRate
 }
 
 export interface Quantiles {
@@ -82,10 +85,16 @@ for (const part of [0.1, 0.25, 0.5, 0.75, 0.9])
 const { all: half, seconds } = await at(saturation / 2, Number(secondsText))
 const hasPruned = (await engine.story(first)) === undefined
 await engine.close()
-const load: Load = { saturation, steps, half, seconds, hasPruned }
+const loop = await BareLoop.open(data)
+const { all: bare } = await at(saturation / 2, Number(secondsText) / 3, () => {
+  const wish = payment(made++, now())
+  return loop.submit(wish, bytesOf(wish))
+})
+await loop.close()
+const load: Load = { saturation, steps, half, seconds, hasPruned, bare }
 reportToParent(load)
 
-async function at(rate: number, forSeconds: number) {
+async function at(rate: number, forSeconds: number, send: () => Promise<unknown> = submit) {
   const total = Math.ceil(rate * forSeconds)
   const whole = new Histogram()
   const seconds: Load['seconds'][number][] = []
@@ -95,7 +104,7 @@ async function at(rate: number, forSeconds: number) {
   const startedAt = performance.now()
   await new Promise<void>((resolve, reject) => {
     const one = async (dueAt: number) => {
-      await submit()
+      await send()
       const ms = performance.now() - dueAt
       whole.add(ms)
       second.add(ms)

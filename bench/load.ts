@@ -21,7 +21,7 @@ export async function load(
     String(sized(10, 3, 0.1)),
     String(seconds),
   ])
-  const { saturation, steps, half } = run
+  const { saturation, steps, half, bare } = run
   const quantiles = ['p50', 'p99', 'p999'] as const
   const names = { p50: 'p50', p99: 'p99', p999: 'p99.9' }
   plot('load', {
@@ -58,5 +58,6 @@ export async function load(
         `saturation: ${Math.round(saturation).toLocaleString('en-US')} requests/s; the longest took ` +
         `${half.max.toFixed(1)} ms; checkpoints and audit ran${run.hasPruned ? ', and ids were forgotten' : ''}`,
     },
+    result('the bare loop at that rate', bare),
   ]
 }
