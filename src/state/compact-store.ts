@@ -137,8 +137,9 @@ export class CompactStore implements Store {
         yield [runsCollection, run(collection, count + 1, sorted)]
         continue
       }
-      yield [collection, blocks(before, reading, collection, reading.unmerged(collection, sorted))]
-      yield [runsCollection, reading.withoutRuns(collection)]
+      const passed = [collection]
+      yield [collection, blocks(before, reading, collection, reading.unmerged(collection, sorted, passed))]
+      yield [runsCollection, removals(passed)]
     }
     for (const [collection, { names, stored }] of this.#names) {
       if (names.count > stored) yield [namesCollection, [[collection, names.text]]]
@@ -187,6 +188,10 @@ function* run(collection: string, number: number, changes: readonly BlockChange[
   const { prefix } = runOfCollection(collection, number)
   for (const [first, block] of runOf(changes)) yield [prefix + first, Buffer.from(block)]
   yield [collection, String(number)]
+}
+
+function* removals(keys: Iterable<string>): CollectionChanges[1] {
+  for (const key of keys) yield [key, undefined]
 }
 
 /** Entries with codes in the place of names. No generator, which would cost as much as the shortening. */
@@ -257,17 +262,19 @@ class CompactReading {
     return Number(this.#store.get(runsCollection, collection) ?? 0)
   }
 
-  /** Changes together with those of all runs, in the order of their keys. */
-  *unmerged(collection: string, changes: readonly BlockChange[]): Iterator<BlockChange, undefined> {
+  /**
+   * Changes together with those of all runs, in the order of their keys.
+   * @param passed gets the keys of the blocks of these runs
+   */
+  *unmerged(
+    collection: string,
+    changes: readonly BlockChange[],
+    passed: string[],
+  ): Iterator<BlockChange, undefined> {
     const runs = this.#layers(collection).slice(0, -1)
-    const layers = [changes.values(), ...runs.map((layer) => this.#entries(layer, {}))]
+    const layers = [changes.values(), ...runs.map((layer) => this.#entries(layer, {}, passed))]
     for (const [key, text] of this.#newest<BlockChange>(layers))
       yield [key, text === removed ? undefined : text]
-  }
-
-  *withoutRuns(collection: string): CollectionChanges[1] {
-    for (const [key] of this.#store.range(runsCollection, { from: collection, to: `${collection}\x01` }))
-      yield [key, undefined]
   }
 
   /** The block of a layer that a key belongs into: the first if it comes before all; or the prefix. */
@@ -320,11 +327,16 @@ class CompactReading {
     }
   }
 
-  *#entries(layer: Layer, { from, to, reverse }: KeyRange): Iterator<BlockEntry, undefined> {
+  *#entries(
+    layer: Layer,
+    { from, to, reverse }: KeyRange,
+    passed?: string[],
+  ): Iterator<BlockEntry, undefined> {
     const { collection, prefix } = layer
     const first = from === undefined ? prefix : this.blockOf(layer, from)
     const end = to === undefined ? endOfPrefix(prefix) : prefix + to
-    for (const [, block] of this.#store.range(collection, { from: first, to: end, reverse })) {
+    for (const [key, block] of this.#store.range(collection, { from: first, to: end, reverse })) {
+      passed?.push(key)
       const entries = [...entriesOf(block)]
       for (const entry of reverse ? entries.reverse() : entries)
         if ((from === undefined || entry[0] >= from) && (to === undefined || entry[0] < to)) yield entry

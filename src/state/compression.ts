@@ -4,15 +4,19 @@ import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 const compressedBytesMin = 2_048
 /** Zstandard's first four bytes, which no UTF-8 text begins with. */
 const zstdMagic = 0xfd2fb528
-/** Its default output buffers, of more than 128 KiB each, would be most of the memory. */
+/**
+ * V8 keeps the output buffers of each call until a full collection: the default ones, of more than 128 KiB
+ * each, would be most of the memory.
+ */
 const outputBytes = 32 * 1024
-const compression = { chunkSize: outputBytes, params: { [constants.ZSTD_c_compressionLevel]: 1 } }
+const params = { [constants.ZSTD_c_compressionLevel]: 1 }
 const decompression = { chunkSize: outputBytes }
 
 /** The UTF-8 bytes of a text, or these compressed: as given if they are, or are few. */
 export function compressed(bytes: Buffer): Buffer {
   const isSmall = bytes.length < compressedBytesMin || isCompressed(bytes, bytes.length)
-  return isSmall ? bytes : zstdCompressSync(bytes, compression)
+  if (isSmall) return bytes
+  return zstdCompressSync(bytes, { chunkSize: Math.min(bytes.length >> 2, outputBytes), params })
 }
 
 export function textOf(bytes: Buffer): string {

@@ -161,6 +161,7 @@ class LmdbStore implements Store {
   /** Whether the last write has failed, until its environment is closed. */
   #hasFailed = false
   #views = 0
+  #encoding = new Encoding()
   #writing: Promise<void> | undefined
   #isClosed = false
 
@@ -220,7 +221,9 @@ class LmdbStore implements Store {
     const keys: string[] = []
     const slices: (Slice | undefined)[] = []
     const ends: number[] = []
-    const encoding = new Encoding()
+    // After a failure LMDB may still read from its buffers.
+    const encoding = this.#encoding
+    this.#encoding = new Encoding()
     let [rows, length, bytes] = [0, 0, 0]
     const rest = (): Promise<void> | undefined => {
       if (++rows < turnRows && length < turnLength) return undefined
@@ -290,6 +293,8 @@ class LmdbStore implements Store {
       this.#hasFailed = true
       return await throwReason(error)
     }
+    encoding.clear()
+    this.#encoding = encoding
     this.#newest = this.#latest()
     before.transaction.done()
   }

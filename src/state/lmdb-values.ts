@@ -37,10 +37,25 @@ export interface Slice {
   address: number
 }
 
+interface EncodingBuffer {
+  readonly bytes: Buffer
+  readonly slice: Slice
+}
+
+function toFill(length: number): EncodingBuffer {
+  const bytes = Buffer.allocUnsafeSlow(length)
+  return { bytes, slice: { buffer: bytes.buffer, start: 0, end: 0, address: 0 } }
+}
+
+const bufferBytesMax = 1024 * 1024
+/** So many of the largest buffers are used again; that much an engine holds at most while it writes nothing. */
+const reusedMax = 4
+
 /** Makes values for LMDB, one after the other in large buffers. */
 export class Encoding {
-  #bytes = Buffer.allocUnsafeSlow(0)
-  #slice: Slice = { buffer: this.#bytes.buffer, start: 0, end: 0, address: 0 }
+  #now = toFill(0)
+  #filled: EncodingBuffer[] = []
+  #free: EncodingBuffer[] = []
 
   /**
    * @param hash of the collection and the key
@@ -49,17 +64,29 @@ export class Encoding {
   encode(hash: number, given: string | Buffer): Slice {
     const value = typeof given === 'string' ? given : compressed(given)
     const lengthMax = (typeof value === 'string' ? 3 : 1) * value.length + checksumLength
-    if (this.#slice.end + lengthMax > this.#bytes.length) {
-      const twice = Math.min(2 * this.#bytes.length, 1024 * 1024)
-      this.#bytes = Buffer.allocUnsafeSlow(Math.max(twice, 4_096, lengthMax))
-      this.#slice = { buffer: this.#bytes.buffer, start: 0, end: 0, address: 0 }
+    if (this.#now.slice.end + lengthMax > this.#now.bytes.length) {
+      this.#filled.push(this.#now)
+      const twice = Math.min(2 * this.#now.bytes.length, bufferBytesMax)
+      const free = lengthMax > bufferBytesMax ? undefined : this.#free.pop()
+      this.#now = free ?? toFill(Math.max(twice, 4_096, lengthMax))
     }
-    const [bytes, slice] = [this.#bytes, this.#slice]
+    const { bytes, slice } = this.#now
     const start = slice.end
     const length = typeof value === 'string' ? bytes.write(value, start, 'utf8') : value.copy(bytes, start)
     slice.start = start
     slice.end = bytes.writeInt32LE(crcOf(bytes, start, start + length) ^ hash, start + length)
     return slice
+  }
+
+  /** All values are committed: uses large buffers again, which would be garbage until a full collection. */
+  clear(): void {
+    for (const each of [...this.#filled, this.#now]) {
+      if (each.bytes.length !== bufferBytesMax || this.#free.length === reusedMax) continue
+      each.slice.start = each.slice.end = 0
+      this.#free.push(each)
+    }
+    this.#now = toFill(0)
+    this.#filled = []
   }
 }
 
