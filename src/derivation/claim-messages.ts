@@ -17,7 +17,7 @@ import type { ClaimHolder, HeldClaim } from '../constraint/tables.ts'
 import type { Messages, Turn } from '../constraint/turn.ts'
 import type { RequestRecord } from '../log/record.ts'
 import { type AppCode, type ClaimHook, unknownMessage } from './app-code.ts'
-import { type Chain, type Emission, Origin } from './chain.ts'
+import { type Chain, Origin } from './chain.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
 import { HostTurn } from './host-turn.ts'
 import { requestSeed } from './seed.ts'
@@ -57,8 +57,8 @@ export class ClaimMessages {
   ): Outcome | undefined {
     const { scope } = request
     const { identity, rootPartition, rootOffset } = derivation.chain
-    const emissions: Emission[] = []
-    const turn = new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), origin, emissions)
+    const turn = this.#turn(derivation, origin)
+    const { emissions } = turn
     const claims = claimsInOrder(turn, scope, wanted)
     const root = { rootPartition, rootOffset, at: derivation.at }
     const holder = { type: request.name, version, ...root, claims, granted: 0 }
@@ -84,7 +84,6 @@ export class ClaimMessages {
    * @returns the decision about a request, if the message led to one
    */
   message(derivation: Derivation, data: unknown, origin: Origin): Decision | undefined {
-    const emissions: Emission[] = []
     const type = derivation.type as keyof Messages
     // A verdict resumes the request itself: its chain starts anew, and what follows has the same ids however
     // many claims were asked for before.
@@ -92,14 +91,13 @@ export class ClaimMessages {
     const { logId } = this.#recordContext
     const { identity } = data as Messages['hence:verdict']
     const from = isVerdict ? new Origin(0, () => requestSeed(logId, identity)) : origin
-    const turn = new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), from, emissions)
-    derivation.emissions = emissions
-    if (isVerdict) return this.#verdict(derivation, turn, emissions, data as Messages['hence:verdict'], from)
-    if (type === 'hence:compensate') {
-      return this.#compensate(derivation, turn, emissions, data as Messages['hence:compensate'], origin)
-    }
+    const turn = this.#turn(derivation, from)
+    derivation.emissions = turn.emissions
+    if (isVerdict) return this.#verdict(derivation, turn, data as Messages['hence:verdict'])
+    if (type === 'hence:compensate')
+      return this.#compensate(derivation, turn, data as Messages['hence:compensate'])
     if (type === 'hence:queued' || type === 'hence:served') {
-      this.#line(derivation, turn, emissions, data as Messages[typeof type], origin)
+      this.#line(derivation, turn, data as Messages[typeof type])
       return undefined
     }
     if (type === 'hence:lapse') {
@@ -109,7 +107,7 @@ export class ClaimMessages {
       return refusal
     }
     if (type === 'hence:settle') {
-      this.#settle(derivation, turn, emissions, data as Messages['hence:settle'], origin)
+      this.#settle(derivation, turn, data as Messages['hence:settle'])
       return undefined
     }
     const judge = judges[type]
@@ -120,18 +118,16 @@ export class ClaimMessages {
     return undefined
   }
 
+  #turn(derivation: Derivation, origin: Origin): HostTurn {
+    return new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), origin)
+  }
+
   /** Claims are released because they are not confirmed: the app may have an event emitted for each. */
-  #settle(
-    derivation: Derivation,
-    turn: HostTurn,
-    emissions: Emission[],
-    asked: Messages['hence:settle'],
-    origin: Origin,
-  ): void {
+  #settle(derivation: Derivation, turn: HostTurn, asked: Messages['hence:settle']): void {
     const gone = settleNext(turn, asked)
     const { event, id } = asked
     if (event === null || gone.length === 0) return
-    const emit = () => emissions.push(...this.#app.emitSettled(derivation, event, id, gone, origin))
+    const emit = () => turn.emissions.push(...this.#app.emitSettled(derivation, event, id, gone, turn.origin))
     derivation.failure = this.#app.attempt(derivation, this.#recordContext.mark(), emit, true)
   }
 
@@ -139,9 +135,7 @@ export class ClaimMessages {
   #verdict(
     derivation: Derivation,
     turn: HostTurn,
-    emissions: Emission[],
     { identity, scope, constraint, key, verdict }: Messages['hence:verdict'],
-    origin: Origin,
   ): Decision | undefined {
     const before = holderOf(turn, scope, identity)
     const isDenied = verdict === 'denied' || verdict === 'full'
@@ -173,7 +167,7 @@ export class ClaimMessages {
         this.#asking?.identity === identity
           ? this.#asking.input
           : this.#app.inputOf(request, version, inputOf(turn, holder), holder)
-      outcome = this.#app.decide(derivation, request, input, origin, facts)
+      outcome = this.#app.decide(derivation, request, input, turn.origin, facts)
     }
     const failure = this.#app.attempt(derivation, this.#recordContext.mark(), decide, true)
     if (failure !== undefined) {
@@ -182,13 +176,13 @@ export class ClaimMessages {
       outcome = { status: 'failed', ...failure }
     }
     if (outcome!.status === 'accepted') {
-      emissions.unshift(...derivation.emissions)
+      turn.emissions.unshift(...derivation.emissions)
       hold(turn, scope, identity, holder)
     } else {
       giveBack(turn, identity, claims.slice(0, count))
       setHolder(turn, scope, identity, undefined)
     }
-    derivation.emissions = emissions
+    derivation.emissions = turn.emissions
     return { chain, outcome }
   }
 
@@ -224,9 +218,7 @@ export class ClaimMessages {
   #line(
     derivation: Derivation,
     turn: HostTurn,
-    emissions: Emission[],
     message: Messages['hence:queued'] | Messages['hence:served'],
-    origin: Origin,
   ): void {
     const { identity, scope, holder: _, ...cause } = message
     const { constraint, key } = cause
@@ -241,19 +233,18 @@ export class ClaimMessages {
       derivation.violation = message.violation
     }
     if (holder.state === 'standing')
-      this.#notify(derivation, emissions, identity, holder, inputOf(turn, holder), hook, cause, origin)
+      this.#notify(derivation, turn, identity, holder, inputOf(turn, holder), hook, cause)
   }
 
   /** Runs a function of the app for a request; if it throws, what else is derived stays. */
   #notify(
     derivation: Derivation,
-    emissions: Emission[],
+    { emissions, origin }: HostTurn,
     identity: string,
     holder: ClaimHolder,
     sent: string,
     hook: ClaimHook,
     cause: object,
-    origin: Origin,
   ): void {
     const { type, version = 1, rootPartition, rootOffset } = holder
     const request = this.#app.request(type, holder)
@@ -276,9 +267,7 @@ export class ClaimMessages {
   #compensate(
     derivation: Derivation,
     turn: HostTurn,
-    emissions: Emission[],
     lost: Messages['hence:compensate'],
-    origin: Origin,
   ): Decision | undefined {
     const { identity, scope, constraint, key, violation, victim } = lost
     const answer = (how: 'compensated' | 'released' | 'failed') => {
@@ -295,7 +284,7 @@ export class ClaimMessages {
     giveBack(turn, identity, without(holder.claims, constraint, key))
     setHolder(turn, scope, identity, undefined)
     const cause = { violation, constraint, key }
-    this.#notify(derivation, emissions, identity, holder, sent, 'compensate', cause, origin)
+    this.#notify(derivation, turn, identity, holder, sent, 'compensate', cause)
     answer(derivation.failure === undefined ? 'compensated' : 'failed')
     return undefined
   }

@@ -24,17 +24,23 @@ export class HostTurn implements Turn {
   #undecided: Set<string> | undefined
   readonly #context: DerivationContext
   readonly #facts: Facts
-  readonly #origin: Origin
-  readonly #emissions: Emission[]
+  readonly origin: Origin
+  readonly emissions: Emission[]
 
-  constructor(context: DerivationContext, key: string, facts: Facts, origin: Origin, emissions: Emission[]) {
+  constructor(
+    context: DerivationContext,
+    key: string,
+    facts: Facts,
+    origin: Origin,
+    emissions: Emission[] = [],
+  ) {
     this.key = key
     this.now = facts.time
     this.identity = facts.chain.identity
     this.#context = context
     this.#facts = facts
-    this.#origin = origin
-    this.#emissions = emissions
+    this.origin = origin
+    this.emissions = emissions
   }
 
   get forgottenBefore(): number {
@@ -60,14 +66,14 @@ export class HostTurn implements Turn {
     data: Messages[T],
     { isLater, of }: Sending = {},
   ): void {
-    const parent = this.#origin
+    const parent = this.origin
     // Named by its subject, since other code may send more or fewer messages before it.
     const { constraint, key: judged, identity, violation }: Subject = data
     const name = parent.named(() => `${type} ${key} ${constraint} ${judged} ${identity} ${violation}`)
     // Without the limit of `childOf`, which is for endless chains of the app. If it cut off a system message,
     // the request that waits for the answer would wait for ever. Such chains end, as no limit changes there.
     const origin = new Origin(parent.depth + 1, () => eventId(of ?? parent.seed, type, name()))
-    this.#emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain, isLater })
+    this.emissions.push({ type, version: 1, key, data, origin, chain: this.#facts.chain, isLater })
   }
 
   schedule<T extends keyof Messages>(
@@ -75,20 +81,20 @@ export class HostTurn implements Turn {
     name: string,
     at: number | null,
     data: Messages[T],
-    of = this.#origin.seed,
+    of = this.origin.seed,
   ): void {
     const { chain, partition } = this.#facts
     const { timers } = this.#context
     const timer = { key: this.key, scope: 'hence', event: type, name }
     const id = hexOf(eventId(of, `timer ${type}`, name))
     // Time ends a chain, as in `tx.schedule`.
-    const depth = at !== null && at > this.now ? 1 : this.#origin.depth + 1
+    const depth = at !== null && at > this.now ? 1 : this.origin.depth + 1
     if (at === null) timers.cancel(timer)
     else timers.set(timer, { ...chain, at, partition, data: JSON.stringify(data), id, depth })
   }
 
   id(name: string): string {
-    return namedUuid(this.#origin.seed, 'id', this.#origin.named(() => name)())
+    return namedUuid(this.origin.seed, 'id', this.origin.named(() => name)())
   }
 }
 

@@ -2,7 +2,7 @@ import type { Outcome } from '../app/index.ts'
 import type { RequestRecord } from '../log/record.ts'
 import { interrupted } from '../sandbox/timed.ts'
 import type { AppCode } from './app-code.ts'
-import type { Emission, Origin } from './chain.ts'
+import type { Origin } from './chain.ts'
 import type { ClaimMessages } from './claim-messages.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
 import { HostTurn } from './host-turn.ts'
@@ -64,11 +64,10 @@ export class RequestDecider {
     const key = request.key(input)
     derivation.key = key
     if (isNew && this.#mustWait(key, type)) return 'parked'
-    const emissions: Emission[] = []
-    const turn = new HostTurn(this.#context, key, this.#app.facts(derivation), origin, emissions)
+    const turn = new HostTurn(this.#context, key, this.#app.facts(derivation), origin)
     const { outcome, effects = [] } = request.decide(turn, this.#context.outbox, input)
     if (outcome.status !== 'accepted') return outcome
-    derivation.emissions = emissions
+    derivation.emissions = turn.emissions
     derivation.effects = effects
     return outcome
   }
