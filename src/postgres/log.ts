@@ -74,7 +74,7 @@ INSERT INTO ${kept} (log, name, bytes) VALUES ('', 'version', '${version}')
  */
 export function postgresLog(options: PostgresLogOptions): Carrier {
   requirePackage('pg', 'A log in PostgreSQL needs')
-  return new PostgresCarrier(options)
+  return carrierOf(options)
 }
 
 const ownParameters = ['log', 'schema', 'table'] as const
@@ -109,7 +109,7 @@ export function postgresLogAt(address: string): PostgresLogOptions {
  * @throws HenceError `carrier-unusable` (operator), `carrier-unreachable` (retry)
  */
 export async function migratePostgresLog(options: PostgresLogOptions): Promise<void> {
-  const carrier = new PostgresCarrier(options)
+  const carrier = carrierOf(options)
   try {
     await carrier.migrate()
   } finally {
@@ -117,69 +117,54 @@ export async function migratePostgresLog(options: PostgresLogOptions): Promise<v
   }
 }
 
-class PostgresCarrier implements Carrier {
-  readonly name: string
-  // A parameter of a statement may have 1 GiB; a batch is in memory several times.
-  readonly batchBytesMax = 128 * 1024 * 1024
-  readonly #options: PostgresLogOptions
-  readonly #log: string
-  readonly #batches: string
-  readonly #kept: string
-  #partitions: number | undefined
-  #pool: Promise<Pool> | undefined
-  readonly #report: Reporter
+function carrierOf(options: PostgresLogOptions): Carrier & { migrate(): Promise<void> } {
+  const { log = 'main', connection, answerMs = 10_000 } = options
+  const report = reporterOf(options.report)
+  const { schema, batches, kept } = tablesOf(options)
+  const name = `PostgreSQL (${placeOf(connection)}, table ${batches}, log "${log}")`
+  let partitions: number | undefined
+  let pool: Promise<Pool> | undefined
 
-  constructor(options: PostgresLogOptions) {
-    const { log = 'main' } = options
-    this.#options = options
-    this.#report = reporterOf(options.report)
-    this.#log = log
-    const { batches, kept } = tablesOf(options)
-    this.#batches = batches
-    this.#kept = kept
-    this.name = `PostgreSQL (${placeOf(options.connection)}, table ${batches}, log "${log}")`
-  }
-
-  async facts(made?: CarrierFacts): Promise<CarrierFacts | undefined> {
-    await this.#checkServer()
+  async function facts(made?: CarrierFacts): Promise<CarrierFacts | undefined> {
+    await checkServer()
     if (made !== undefined) {
-      await this.#write(
-        `INSERT INTO ${this.#kept} (log, name, bytes) VALUES ($1, 'facts', $2) ON CONFLICT DO NOTHING`,
-        [this.#log, Buffer.from(JSON.stringify(made))],
-      )
+      await write(`INSERT INTO ${kept} (log, name, bytes) VALUES ($1, 'facts', $2) ON CONFLICT DO NOTHING`, [
+        log,
+        Buffer.from(JSON.stringify(made)),
+      ])
     }
-    const text = await this.get('facts')
+    const text = await get('facts')
     const facts = text && (JSON.parse(text.toString()) as CarrierFacts)
-    this.#partitions = facts?.partitions
+    partitions = facts?.partitions
     return facts
   }
 
-  async append(
+  async function append(
     partition: number,
     { bytes, before, hash, offset }: CarrierBatch,
     expected: number,
   ): Promise<number | undefined> {
-    this.#check(partition)
-    const written = await this.#write(
-      `INSERT INTO ${this.#batches} (log, partition, position, base_offset, before, hash, bytes) ` +
+    check(partition)
+    const written = await write(
+      `INSERT INTO ${batches} (log, partition, position, base_offset, before, hash, bytes) ` +
         'SELECT $1, $2, $3::bigint, $4, $5::bytea, $6, $7 WHERE $3::bigint = 0 OR EXISTS (SELECT FROM ' +
-        `${this.#batches} WHERE log = $1 AND partition = $2 AND position = $3::bigint - 1 AND hash = $5::bytea) ` +
+        `${batches} WHERE log = $1 AND partition = $2 AND position = $3::bigint - 1 AND hash = $5::bytea) ` +
         'ON CONFLICT DO NOTHING',
-      [this.#log, partition, expected, offset, before, hash, bytes],
+      [log, partition, expected, offset, before, hash, bytes],
     )
     return written === 0 ? undefined : expected
   }
 
-  async *read(partition: number, from: number): AsyncGenerator<CarriedBatch> {
-    this.#check(partition)
+  async function* read(partition: number, from: number): AsyncGenerator<CarriedBatch> {
+    check(partition)
     for (let next = from; ; ) {
       // The sizes are known without reading the batches themselves.
-      const rows = await this.#query<{ position: string; bytes: Buffer; size: number; total: string }>(
+      const rows = await query<{ position: string; bytes: Buffer; size: number; total: string }>(
         'SELECT position, bytes, size, total FROM (SELECT *, sum(size) OVER (ORDER BY position) AS total FROM ' +
-          `(SELECT position, bytes, octet_length(bytes) AS size FROM ${this.#batches} WHERE log = $1 AND ` +
+          `(SELECT position, bytes, octet_length(bytes) AS size FROM ${batches} WHERE log = $1 AND ` +
           `partition = $2 AND position >= $3 ORDER BY position LIMIT ${pageRows}) AS page) AS pages ` +
           `WHERE total - size < ${pageBytes} ORDER BY position`,
-        [this.#log, partition, next],
+        [log, partition, next],
       )
       for (const { position, bytes } of rows) {
         next = Number(position) + 1
@@ -189,50 +174,49 @@ class PostgresCarrier implements Carrier {
     }
   }
 
-  async end(partition: number): Promise<number> {
-    this.#check(partition)
-    const [row] = await this.#query<{ end: string }>(
-      `SELECT coalesce(max(position) + 1, 0) AS end FROM ${this.#batches} WHERE log = $1 AND partition = $2`,
-      [this.#log, partition],
+  async function end(partition: number): Promise<number> {
+    check(partition)
+    const [row] = await query<{ end: string }>(
+      `SELECT coalesce(max(position) + 1, 0) AS end FROM ${batches} WHERE log = $1 AND partition = $2`,
+      [log, partition],
     )
     return Number(row!.end)
   }
 
-  async ends(): Promise<readonly number[]> {
-    const rows = await this.#query<{ end: string }>(
-      `SELECT coalesce((SELECT max(position) FROM ${this.#batches} WHERE log = $1 AND partition = each) + 1, 0) ` +
+  async function ends(): Promise<readonly number[]> {
+    const rows = await query<{ end: string }>(
+      `SELECT coalesce((SELECT max(position) FROM ${batches} WHERE log = $1 AND partition = each) + 1, 0) ` +
         'AS end FROM generate_series(0, $2 - 1) AS each ORDER BY each',
-      [this.#log, this.#partitions],
+      [log, partitions],
     )
     return rows.map(({ end }) => Number(end))
   }
 
-  async put(name: string, bytes: Uint8Array): Promise<void> {
-    await this.#write(
-      `INSERT INTO ${this.#kept} (log, name, bytes) VALUES ($1, $2, $3) ` +
+  async function put(name: string, bytes: Uint8Array): Promise<void> {
+    await write(
+      `INSERT INTO ${kept} (log, name, bytes) VALUES ($1, $2, $3) ` +
         'ON CONFLICT (log, name) DO UPDATE SET bytes = excluded.bytes',
-      [this.#log, name, Buffer.from(bytes)],
+      [log, name, Buffer.from(bytes)],
     )
   }
 
-  async get(name: string): Promise<Buffer | undefined> {
-    const [row] = await this.#query<{ bytes: Buffer }>(
-      `SELECT bytes FROM ${this.#kept} WHERE log = $1 AND name = $2`,
-      [this.#log, name],
-    )
+  async function get(name: string): Promise<Buffer | undefined> {
+    const [row] = await query<{ bytes: Buffer }>(`SELECT bytes FROM ${kept} WHERE log = $1 AND name = $2`, [
+      log,
+      name,
+    ])
     return row?.bytes
   }
 
-  async migrate(): Promise<void> {
-    await this.#run(async (client) => {
+  async function migrate(): Promise<void> {
+    await run(async (client) => {
       try {
         // Several statements without parameters run as one transaction.
-        await client.query(postgresLogSql(this.#options))
+        await client.query(postgresLogSql(options))
       } catch (error) {
         const { code, message } = error as Error & { code?: string }
         if (code !== insufficientPrivilege) throw error
-        const { schema } = tablesOf(this.#options)
-        throw this.#unusable(
+        throw unusable(
           `${message}: connect as the owner of the tables, who needs the right to make them ` +
             `(\`GRANT USAGE, CREATE ON SCHEMA ${schema}\`)`,
           error,
@@ -241,52 +225,50 @@ class PostgresCarrier implements Carrier {
     })
   }
 
-  async close(): Promise<void> {
-    const pool = this.#pool
-    this.#pool = undefined
-    await (await pool?.catch(() => undefined))?.end()
+  async function close(): Promise<void> {
+    const closing = pool
+    pool = undefined
+    await (await closing?.catch(() => undefined))?.end()
   }
 
-  #check(partition: number): void {
-    assert(this.#partitions !== undefined, 'the facts of a log are read before its batches')
-    checkPartition(partition, this.#partitions)
+  function check(partition: number): void {
+    assert(partitions !== undefined, 'the facts of a log are read before its batches')
+    checkPartition(partition, partitions)
   }
 
   /** Checks the version of the tables, and that a commit will be durable. */
-  async #checkServer(): Promise<void> {
-    const [row] = await this.#query<{
+  async function checkServer(): Promise<void> {
+    const [row] = await query<{
       version: Buffer | null
       fsync: string
       commit: string
       standbys: string
     }>(
-      `SELECT (SELECT bytes FROM ${this.#kept} WHERE log = '' AND name = 'version') AS version, ` +
+      `SELECT (SELECT bytes FROM ${kept} WHERE log = '' AND name = 'version') AS version, ` +
         `current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS commit, ` +
         `current_setting('synchronous_standby_names') AS standbys`,
       [],
     )
     const found = row!.version?.toString() ?? 'none'
     if (found !== String(version))
-      throw this.#unusable(
+      throw unusable(
         `its tables have version ${found}, and this version of Hence needs ${version}: run \`hence log migrate\``,
       )
     for (const [name, value] of Object.entries({ fsync: row!.fsync, synchronous_commit: row!.commit }))
       if (value === 'off')
-        throw this.#unusable(
-          `its setting ${name} is off, so a crash would lose what was acknowledged: turn it on`,
-        )
+        throw unusable(`its setting ${name} is off, so a crash would lose what was acknowledged: turn it on`)
     if (row!.standbys !== '' && row!.commit !== 'local') return
-    const message = `${this.name} waits for no synchronous standby: a disk that fails takes the log with it.`
-    this.#report({ level: 'warning', code: 'log-not-replicated', message })
+    const message = `${name} waits for no synchronous standby: a disk that fails takes the log with it.`
+    report({ level: 'warning', code: 'log-not-replicated', message })
   }
 
-  async #query<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
-    return (await this.#run((client) => client.query<Row>(text, values))).rows
+  async function query<Row extends object>(text: string, values: unknown[]): Promise<Row[]> {
+    return (await run((client) => client.query<Row>(text, values))).rows
   }
 
   /** Runs one statement that writes; returns the number of rows written. */
-  async #write(text: string, values: unknown[]): Promise<number> {
-    return this.#run(async (client) => {
+  async function write(text: string, values: unknown[]): Promise<number> {
+    return run(async (client) => {
       let warning: string | undefined
       const noticed = ({ code, message }: { code?: string | undefined; message?: string | undefined }) => {
         if (code !== '00000') warning = message
@@ -303,22 +285,22 @@ class PostgresCarrier implements Carrier {
     })
   }
 
-  async #run<Result>(act: (client: PoolClient) => Promise<Result>): Promise<Result> {
+  async function run<Result>(act: (client: PoolClient) => Promise<Result>): Promise<Result> {
     let client: PoolClient | undefined
     try {
-      this.#pool ??= this.#connect()
-      client = await (await this.#pool).connect()
+      pool ??= connect()
+      client = await (await pool).connect()
       const result = await act(client)
       client.release()
       return result
     } catch (error) {
       // Another connection may lead to another server; and the statement may be running still.
       client?.release(true)
-      throw this.#failure(error)
+      throw failure(error)
     }
   }
 
-  async #connect(): Promise<Pool> {
+  async function connect(): Promise<Pool> {
     const { Client, Pool } = (await import('pg')).default
     /** A pool forgets a client that cannot log in, and leaves its socket open until the server gives up. */
     class EndedClient extends Client {
@@ -332,8 +314,7 @@ class PostgresCarrier implements Carrier {
         })
       }
     }
-    const { connection, answerMs = 10_000 } = this.#options
-    const pool = new Pool({
+    const made = new Pool({
       connectionTimeoutMillis: connectMsMax,
       query_timeout: answerMs,
       keepAlive: true,
@@ -342,29 +323,36 @@ class PostgresCarrier implements Carrier {
       ...configOf(connection),
     })
     // A connection that breaks while it is idle leaves the pool; the next statement gets another one.
-    pool.on('error', () => {})
+    made.on('error', () => {})
     // A statement reports the end of its connection; between two statements, nobody would.
-    pool.on('connect', (client) => client.on('error', () => {}))
-    return pool
+    made.on('connect', (client) => client.on('error', () => {}))
+    return made
   }
 
-  #failure(cause: unknown): HenceError {
+  function failure(cause: unknown): HenceError {
     if (cause instanceof HenceError) return cause
     const { code = '', message, syscall } = cause as Error & { code?: string; syscall?: string }
     // A socket that is not there is another failure.
     const advice = syscall === 'open' ? 'correct its path in the connection' : adviceOf(code, message)
-    if (advice !== undefined) return this.#unusable(`${message}: ${advice}`, cause)
+    if (advice !== undefined) return unusable(`${message}: ${advice}`, cause)
     const isLate = message === 'Query read timeout'
     const why = isLate
       ? 'it gives no answer; does it wait for a synchronous standby that is away?'
       : `${message}.`
-    const text = `${this.name} cannot be reached at present: ${why} Whatever was being written is there whole or not at all; retry.`
+    const text = `${name} cannot be reached at present: ${why} Whatever was being written is there whole or not at all; retry.`
     return retryError('carrier-unreachable', text, { cause })
   }
 
-  #unusable(what: string, cause?: unknown): HenceError {
-    const text = `${this.name} cannot have the log: ${what}.`
+  function unusable(what: string, cause?: unknown): HenceError {
+    const text = `${name} cannot have the log: ${what}.`
     return operatorError('carrier-unusable', text, { cause })
+  }
+
+  return {
+    name,
+    // A parameter of a statement may have 1 GiB; a batch is in memory several times.
+    batchBytesMax: 128 * 1024 * 1024,
+    ...{ facts, append, read, end, ends, put, get, migrate, close },
   }
 }
 

@@ -99,13 +99,12 @@ export function postgresOutbox<A extends App>(options: PostgresOutboxOptions<A>)
     throw changeError('option-invalid', `\`${name}\` must be a positive integer, not ${value}.`)
   }
   const engine = options.engine as unknown as Engine<App>
-  const relay = new Relay({ engine, schema, table, report, batch, pollMs, keepMs })
   const work = keepWorking({
     name: `The PostgreSQL outbox "${schema}.${table}"`,
     connection,
     lock: `hence outbox ${schema}.${table}`,
     report,
-    run: (client, signal) => relay.run(client, signal),
+    run: relay({ engine, schema, table, report, batch, pollMs, keepMs }),
   })
   return { close: () => work.stop() }
 }
@@ -130,20 +129,14 @@ type RelayOptions = Omit<Required<PostgresOutboxOptions<App>>, 'connection' | 'k
   readonly keepMs: number | undefined
 }
 
-class Relay {
-  readonly #options: RelayOptions
-  readonly #name: string
+/** Relays the requests of a table while its process has the lock. */
+function relay({ engine, schema, table, report, batch, pollMs, keepMs }: RelayOptions) {
+  const name = `${quoted(schema)}.${quoted(table)}`
   /** The last error that was reported. */
-  #reported = ''
+  let reported = ''
 
-  constructor(options: RelayOptions) {
-    this.#options = options
-    this.#name = `${quoted(options.schema)}.${quoted(options.table)}`
-  }
-
-  async run(client: Client, signal: AbortSignal): Promise<void> {
-    const { schema, table, pollMs, batch, keepMs } = this.#options
-    await this.#makeTable(client)
+  async function run(client: Client, signal: AbortSignal): Promise<void> {
+    await makeTable(client)
     let wake = new AbortController()
     client.on('notification', () => wake.abort())
     signal.addEventListener('abort', () => wake.abort(), { once: true })
@@ -152,13 +145,13 @@ class Relay {
     let forgetAt = 0
     while (!signal.aborted) {
       wake = new AbortController()
-      const rows = await this.#undecided(client)
-      const { decided, again } = await this.#send(rows, signal)
-      await this.#store(client, decided)
+      const rows = await undecided(client)
+      const { decided, again } = await send(rows, signal)
+      await store(client, decided)
       if (keepMs !== undefined && systemClock.now() >= forgetAt) {
         forgetAt = systemClock.now() + forgetEveryMs
         await client.query(
-          `DELETE FROM ${this.#name} WHERE outcome IS NOT NULL AND decided_at < now() - $1 * interval '1 ms'`,
+          `DELETE FROM ${name} WHERE outcome IS NOT NULL AND decided_at < now() - $1 * interval '1 ms'`,
           [keepMs],
         )
       }
@@ -174,8 +167,7 @@ class Relay {
   }
 
   /** Creates the table only if it is missing, so that the relay need not own it. */
-  async #makeTable(client: Client): Promise<void> {
-    const { schema, table } = this.#options
+  async function makeTable(client: Client): Promise<void> {
     const { rowCount } = await client.query(
       'SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relname = $2',
       [schema, table],
@@ -185,17 +177,17 @@ class Relay {
     await client.query(postgresOutboxSql({ schema, table }))
   }
 
-  async #undecided(client: Client): Promise<WaitingRow[]> {
+  async function undecided(client: Client): Promise<WaitingRow[]> {
     const { rows } = await client.query(
-      `SELECT number, id, type, input::text, principal FROM ${this.#name} WHERE decided_at IS NULL ORDER ` +
+      `SELECT number, id, type, input::text, principal FROM ${name} WHERE decided_at IS NULL ORDER ` +
         'BY number LIMIT $1',
-      [this.#options.batch],
+      [batch],
     )
     return rows
   }
 
   /** @returns the rows that were decided, and whether others have to be sent again */
-  async #send(
+  async function send(
     rows: readonly WaitingRow[],
     signal: AbortSignal,
   ): Promise<{ decided: DecidedRow[]; again: boolean }> {
@@ -205,25 +197,25 @@ class Relay {
       const { number, id, type, input, principal } = row
       try {
         if (isSystemMessage(type)) throw notOfTheApp(type)
-        const reply = await this.#options.engine.submit(type, parseStrict(input) as never, {
+        const reply = await engine.submit(type, parseStrict(input) as never, {
           requestId: id,
           principal,
         })
         const { requestId: _, token, replayed: __, ...outcome } = reply
         decided.push({ number, outcome: JSON.stringify(outcome), token, error: null })
-        this.#reported = ''
+        reported = ''
       } catch (error) {
         if (error instanceof HenceError && error.advice === 'change') {
           const { code, message } = error
           decided.push({ number, outcome: null, token: null, error: JSON.stringify({ code, message }) })
-          this.#report(
+          reportOn(
             'alarm',
             'postgres-outbox-refused',
             `Request ${id} (${type}) can never be accepted: ${message}`,
           )
         } else {
           again = true
-          if (!signal.aborted) this.#heldUp(error)
+          if (!signal.aborted) heldUp(error)
         }
       }
     })
@@ -232,11 +224,11 @@ class Relay {
     return { decided: [...decided], again }
   }
 
-  async #store(client: Client, decided: readonly DecidedRow[]): Promise<void> {
+  async function store(client: Client, decided: readonly DecidedRow[]): Promise<void> {
     if (decided.length === 0) return
     const column = (name: keyof DecidedRow) => decided.map((each) => each[name])
     await client.query(
-      `UPDATE ${this.#name} AS row SET decided_at = now(), outcome = new.outcome, token = new.token, error = new.error
+      `UPDATE ${name} AS row SET decided_at = now(), outcome = new.outcome, token = new.token, error = new.error
         FROM unnest($1::bigint[], $2::json[], $3::text[], $4::json[]) AS new (number, outcome, token, error)
         WHERE row.number = new.number`,
       [column('number'), column('outcome'), column('token'), column('error')],
@@ -244,21 +236,22 @@ class Relay {
   }
 
   /** Reports an outage once, however many requests it affects. */
-  #heldUp(error: unknown): void {
+  function heldUp(error: unknown): void {
     const message = thrownText(error)
-    if (message === this.#reported) return
-    this.#reported = message
-    this.#report(
+    if (message === reported) return
+    reported = message
+    reportOn(
       'warning',
       'postgres-held-up',
       `Requests wait in their table and are sent again later: ${message}`,
     )
   }
 
-  #report(level: 'warning' | 'alarm', code: string, message: string): void {
-    const { schema, table } = this.#options
-    this.#options.report({ level, code, message: `The PostgreSQL outbox "${schema}.${table}": ${message}` })
+  function reportOn(level: 'warning' | 'alarm', code: string, message: string): void {
+    report({ level, code, message: `The PostgreSQL outbox "${schema}.${table}": ${message}` })
   }
+
+  return run
 }
 
 /** Requests of operators need more than the right to insert a row. */

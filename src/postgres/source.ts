@@ -53,19 +53,9 @@ export function postgresSource<A extends App>(options: PostgresSourceOptions<A>)
     lock: `hence source ${positions}.${name}`,
     report: reporterOf(options.report),
     run: (client, signal) =>
-      relay.run(new TableFeed(client, { table, schema, sequence, name, positions, log }), signal, () => {}),
+      relay.run(tableFeed(client, { table, schema, sequence, name, positions, log }), signal, () => {}),
   })
   return { stats: () => relay.stats(), close: () => work.stop() }
-}
-
-interface FeedOptions {
-  readonly table: string
-  readonly schema: string
-  readonly sequence: string
-  readonly name: string
-  readonly positions: string
-  /** Of another log the position counts for nothing. */
-  readonly log: string
 }
 
 /**
@@ -73,85 +63,86 @@ interface FeedOptions {
  * before it takes a number, until its transaction has ended. So of the numbers up to the largest that was
  * seen, none can still come once all transactions have ended that held such a lock afterwards.
  */
-class TableFeed implements SourceFeed<SourceRow> {
-  readonly #client: Client
-  readonly #options: FeedOptions
-  readonly #table: string
-  readonly #positions: string
+function tableFeed(
+  client: Client,
+  options: {
+    readonly table: string
+    readonly schema: string
+    readonly sequence: string
+    readonly name: string
+    readonly positions: string
+    /** Of another log the position counts for nothing. */
+    readonly log: string
+  },
+): SourceFeed<SourceRow> {
+  const { name, log } = options
+  const table = `${quoted(options.schema)}.${quoted(options.table)}`
+  const positions = `${quoted(options.positions)}.hence_sources`
+  const column = quoted(options.sequence)
   /** Up to this number every row is there that ever will be. */
-  #complete: string | undefined
+  let complete: string | undefined
 
-  constructor(client: Client, options: FeedOptions) {
-    this.#client = client
-    this.#options = options
-    this.#table = `${quoted(options.schema)}.${quoted(options.table)}`
-    this.#positions = `${quoted(options.positions)}.hence_sources`
-  }
-
-  async position(): Promise<string | undefined> {
-    const { positions, name, log } = this.#options
-    await makeSchema(this.#client, positions)
-    await this.#client.query(
-      `CREATE TABLE IF NOT EXISTS ${this.#positions} (
+  async function position(): Promise<string | undefined> {
+    await makeSchema(client, options.positions)
+    await client.query(
+      `CREATE TABLE IF NOT EXISTS ${positions} (
         name text, log text, position text NOT NULL, changed_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (name, log))`,
     )
-    const { rows } = await this.#client.query(
-      `SELECT position FROM ${this.#positions} WHERE name = $1 AND log = $2`,
-      [name, log],
-    )
+    const { rows } = await client.query(`SELECT position FROM ${positions} WHERE name = $1 AND log = $2`, [
+      name,
+      log,
+    ])
     return rows[0]?.position
   }
 
-  async pull(position: string | undefined, signal: AbortSignal): Promise<SourcePage<SourceRow>> {
-    if (this.#complete === position) this.#complete = await this.#nextComplete(position, signal)
-    if (this.#complete === position) return { messages: [], position }
-    const column = quoted(this.#options.sequence)
-    const { rows } = await this.#client.query(
-      `SELECT ${column}::text AS hence_place, * FROM ${this.#table} WHERE ($1::bigint IS NULL OR ` +
+  async function pull(position: string | undefined, signal: AbortSignal): Promise<SourcePage<SourceRow>> {
+    if (complete === position) complete = await nextComplete(position, signal)
+    if (complete === position) return { messages: [], position }
+    const { rows } = await client.query(
+      `SELECT ${column}::text AS hence_place, * FROM ${table} WHERE ($1::bigint IS NULL OR ` +
         `${column} > $1) AND ${column} <= $2 ORDER BY ${column} LIMIT ${rowsAtOnce}`,
-      [position ?? null, this.#complete],
+      [position ?? null, complete],
     )
     const isAll = rows.length < rowsAtOnce
     return {
       messages: rows.map(({ hence_place: place, ...message }) => ({ place, message })),
-      position: isAll ? this.#complete : rows.at(-1)!.hence_place,
+      position: isAll ? complete : rows.at(-1)!.hence_place,
     }
   }
 
-  async keep(position: string): Promise<void> {
-    const { name, log } = this.#options
-    await this.#client.query(
-      `INSERT INTO ${this.#positions} (name, log, position) VALUES ($1, $2, $3)
+  async function keep(position: string): Promise<void> {
+    await client.query(
+      `INSERT INTO ${positions} (name, log, position) VALUES ($1, $2, $3)
         ON CONFLICT (name, log) DO UPDATE SET position = $3, changed_at = now()`,
       [name, log, position],
     )
   }
 
   /** The largest number that there is, once all rows up to it are there; the same as before if that is it. */
-  async #nextComplete(before: string | undefined, signal: AbortSignal): Promise<string | undefined> {
-    const { rows } = await this.#client.query(
-      `SELECT max(${quoted(this.#options.sequence)})::text AS last FROM ${this.#table}`,
-    )
+  async function nextComplete(before: string | undefined, signal: AbortSignal): Promise<string | undefined> {
+    const { rows } = await client.query(`SELECT max(${column})::text AS last FROM ${table}`)
     const last: string | null = rows[0].last
     if (last === null || (before !== undefined && BigInt(last) <= BigInt(before))) return before
-    let open = await this.#inserting()
+    let open = await inserting()
     for (let lookMs = lookMsMin; open.size > 0; lookMs = Math.min(2 * lookMs, lookMsMax)) {
       await pause(systemClock, lookMs, signal)
       if (signal.aborted) return before
-      const now = await this.#inserting()
+      const now = await inserting()
       open = new Set([...open].filter((each) => now.has(each)))
     }
     return last
   }
 
   /** The transactions that may have inserted rows. */
-  async #inserting(): Promise<Set<string>> {
-    const { rows } = await this.#client.query(
+  async function inserting(): Promise<Set<string>> {
+    const { rows } = await client.query(
       `SELECT virtualtransaction AS open FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock'
         AND relation = $1::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-      [this.#table],
+      [table],
     )
     return new Set(rows.map(({ open }) => open))
   }
+
+  return { position, pull, keep }
 }
