@@ -23,7 +23,7 @@ export interface KafkaLogOptions extends KafkaConnection {
  * @throws HenceError `package-missing` (change)
  */
 export function kafkaLog(options: KafkaLogOptions): Carrier {
-  return new KafkaCarrier(kafkaClient(options, 'A log in Kafka needs'), options)
+  return carrierOf(kafkaClient(options, 'A log in Kafka needs'), options)
 }
 
 /**
@@ -31,130 +31,120 @@ export function kafkaLog(options: KafkaLogOptions): Carrier {
  * stands in a compacted topic with one partition: the facts under a key of their own for each who tried to
  * make them, of which the first counts; the id of the topic of the log; and texts under their names.
  */
-class KafkaCarrier implements Carrier {
-  readonly name: string
-  #batchBytesMax = batchBytesMade
-  readonly #client: KafkaClient
-  readonly #topic: string
-  readonly #keptTopic: string
-  readonly #oneBroker: boolean
-  readonly #report: Reporter
-  readonly #partitions: KafkaPartition[] = []
-  readonly #kept: KafkaPartition
+function carrierOf(client: KafkaClient, options: KafkaLogOptions): Carrier {
+  const { topic, oneBroker = false } = options
+  const { name } = client
+  const report = reporterOf(options.report)
+  const keptTopic = `${topic}-kept`
+  const partitions: KafkaPartition[] = []
+  const kept = new KafkaPartition(client, keptTopic, 0, true)
   /** The offset of the last record of each key in the topic beside the log, in the order of the first ones. */
-  readonly #index = new Map<string, number>()
-  #indexed = 0
+  const index = new Map<string, number>()
+  let indexed = 0
+  let batchBytesMax = batchBytesMade
 
-  constructor(client: KafkaClient, { topic, oneBroker = false, report }: KafkaLogOptions) {
-    this.name = client.name
-    this.#client = client
-    this.#topic = topic
-    this.#keptTopic = `${topic}-kept`
-    this.#oneBroker = oneBroker
-    this.#report = reporterOf(report)
-    this.#kept = new KafkaPartition(client, this.#keptTopic, 0, true)
-  }
-
-  get batchBytesMax(): number {
-    return this.#batchBytesMax
-  }
-
-  async facts(made?: CarrierFacts): Promise<CarrierFacts | undefined> {
-    const rules: TopicRules = { cleanup: 'compact', partitions: 1, oneBroker: this.#oneBroker }
-    if (made !== undefined) await makeTopic(this.#client, this.#keptTopic, rules)
-    else if ((await this.#client.topic(this.#keptTopic)) === undefined) return undefined
-    await checkTopic(this.#client, this.#keptTopic, rules, this.#report)
-    let facts = await this.#firstFacts()
+  async function facts(made?: CarrierFacts): Promise<CarrierFacts | undefined> {
+    const rules: TopicRules = { cleanup: 'compact', partitions: 1, oneBroker }
+    if (made !== undefined) await makeTopic(client, keptTopic, rules)
+    else if ((await client.topic(keptTopic)) === undefined) return undefined
+    await checkTopic(client, keptTopic, rules, report)
+    let facts = await firstFacts()
     if (facts === undefined && made !== undefined) {
-      await this.#kept.append(`facts ${randomUUID()}`, Buffer.from(JSON.stringify(made)))
-      facts = await this.#firstFacts()
+      await kept.append(`facts ${randomUUID()}`, Buffer.from(JSON.stringify(made)))
+      facts = await firstFacts()
     }
-    if (facts !== undefined) await this.#useTopic(facts.partitions)
+    if (facts !== undefined) await useTopic(facts.partitions)
     return facts
   }
 
-  async append(partition: number, batch: CarrierBatch): Promise<number> {
-    return this.#partition(partition).append(undefined, batch.bytes)
+  async function append(partition: number, batch: CarrierBatch): Promise<number> {
+    return partitionAt(partition).append(undefined, batch.bytes)
   }
 
-  async *read(partition: number, from: number): AsyncGenerator<CarriedBatch> {
-    for await (const { offset, value } of this.#partition(partition).read(from)) {
+  async function* read(partition: number, from: number): AsyncGenerator<CarriedBatch> {
+    for await (const { offset, value } of partitionAt(partition).read(from)) {
       yield { position: offset, bytes: value }
     }
   }
 
-  async end(partition: number): Promise<number> {
-    return this.#partition(partition).end()
+  async function end(partition: number): Promise<number> {
+    return partitionAt(partition).end()
   }
 
-  async ends(): Promise<readonly number[]> {
-    return this.#client.ends(this.#topic, [...this.#partitions.keys()])
+  async function ends(): Promise<readonly number[]> {
+    return client.ends(topic, [...partitions.keys()])
   }
 
-  async put(name: string, bytes: Uint8Array): Promise<void> {
-    await this.#kept.append(`name ${name}`, Buffer.from(bytes))
+  async function put(name: string, bytes: Uint8Array): Promise<void> {
+    await kept.append(`name ${name}`, Buffer.from(bytes))
   }
 
-  get(name: string): Promise<Buffer | undefined> {
-    return this.#valueOf(`name ${name}`)
+  function get(name: string): Promise<Buffer | undefined> {
+    return lastOf(`name ${name}`)
   }
 
-  close(): Promise<void> {
-    return this.#client.close()
+  function close(): Promise<void> {
+    return client.close()
   }
 
   /** Makes the topic of the log, once in its life, and checks it. */
-  async #useTopic(partitions: number): Promise<void> {
-    const rules: TopicRules = { cleanup: 'delete', partitions, oneBroker: this.#oneBroker }
-    const known = (await this.#valueOf('topic'))?.toString()
-    const state = await (known === undefined
-      ? makeTopic(this.#client, this.#topic, rules)
-      : this.#client.knownTopic(this.#topic))
+  async function useTopic(count: number): Promise<void> {
+    const rules: TopicRules = { cleanup: 'delete', partitions: count, oneBroker }
+    const known = (await lastOf('topic'))?.toString()
+    const state = await (known === undefined ? makeTopic(client, topic, rules) : client.knownTopic(topic))
     if (known !== undefined && state?.id !== known) {
-      throw this.#client.unusable(
-        `Topic "${this.#topic}" was removed${state === undefined ? '' : ' and made again'}: it had the id ${known}. Restore it, ` +
-          `or remove "${this.#keptTopic}" as well if nothing of the log is needed any more.`,
+      throw client.unusable(
+        `Topic "${topic}" was removed${state === undefined ? '' : ' and made again'}: it had the id ${known}. Restore it, ` +
+          `or remove "${keptTopic}" as well if nothing of the log is needed any more.`,
       )
     }
-    if (known === undefined) await this.#kept.append('topic', Buffer.from(state!.id))
-    this.#batchBytesMax = await checkTopic(this.#client, this.#topic, rules, this.#report)
-    for (let each = this.#partitions.length; each < partitions; each++) {
-      this.#partitions.push(new KafkaPartition(this.#client, this.#topic, each))
+    if (known === undefined) await kept.append('topic', Buffer.from(state!.id))
+    batchBytesMax = await checkTopic(client, topic, rules, report)
+    for (let each = partitions.length; each < count; each++) {
+      partitions.push(new KafkaPartition(client, topic, each))
     }
   }
 
-  async #firstFacts(): Promise<CarrierFacts | undefined> {
-    await this.#readIndex()
-    const first = [...this.#index.keys()].find((key) => key.startsWith('facts '))
+  async function firstFacts(): Promise<CarrierFacts | undefined> {
+    await readIndex()
+    const first = [...index.keys()].find((key) => key.startsWith('facts '))
     if (first === undefined) return undefined
-    return JSON.parse((await this.#valueOf(first))!.toString())
+    return JSON.parse((await lastOf(first))!.toString())
   }
 
-  async #readIndex(): Promise<void> {
-    for await (const { key, offset } of this.#kept.read(this.#indexed)) {
-      this.#indexed = offset + 1
-      if (key !== undefined) this.#index.set(key, offset)
+  async function readIndex(): Promise<void> {
+    for await (const { key, offset } of kept.read(indexed)) {
+      indexed = offset + 1
+      if (key !== undefined) index.set(key, offset)
     }
   }
 
-  async #valueOf(key: string): Promise<Buffer | undefined> {
+  async function lastOf(key: string): Promise<Buffer | undefined> {
     for (;;) {
-      await this.#readIndex()
-      const offset = this.#index.get(key)
+      await readIndex()
+      const offset = index.get(key)
       if (offset === undefined) return undefined
-      const { records } = await this.#client.fetch(this.#keptTopic, 0, offset)
+      const { records } = await client.fetch(keptTopic, 0, offset)
       if (records[0]?.offset === offset) return records[0].value
       // It has a successor that was not there a moment ago, and was removed.
     }
   }
 
-  #partition(partition: number): KafkaPartition {
-    const found = this.#partitions[partition]
+  function partitionAt(partition: number): KafkaPartition {
+    const found = partitions[partition]
     if (found !== undefined) return found
     throw changeError(
       'partition-unknown',
-      `${this.name} has ${this.#partitions.length} partitions; ${partition} is none of them.`,
+      `${name} has ${partitions.length} partitions; ${partition} is none of them.`,
     )
+  }
+
+  return {
+    name,
+    get batchBytesMax() {
+      return batchBytesMax
+    },
+    ...{ facts, append, read, end, ends, put, get, close },
   }
 }
 
@@ -186,7 +176,7 @@ class KafkaPartition {
 
   /** Appends a record, once. After an error its fate is unknown, unless the error is `carrier-unusable`. */
   async append(key: string | undefined, value: Buffer): Promise<number> {
-    const connection = await this.#client.producing(this.#topic, this.#partition)
+    const connection = await this.#client.connection('producing', this.#topic, this.#partition)
     await this.#check(connection)
     const record = await this.#client.produce(connection, this.#topic, this.#partition, key, value)
     if (this.#last !== undefined && record.offset <= this.#last.offset) throw this.#lost(record.offset)
@@ -196,7 +186,7 @@ class KafkaPartition {
 
   /** Reads from an offset up to the end, and at least up to the last record that is known here. */
   async *read(from: number): AsyncGenerator<KafkaRecord> {
-    const connection = await this.#client.fetching(this.#topic, this.#partition)
+    const connection = await this.#client.connection('fetching', this.#topic, this.#partition)
     await this.#check(connection)
     // A new leader may show less than it has; this call waits until it knows its end.
     if (!this.#used.has(connection)) this.#end = Math.max(this.#end, await this.end())

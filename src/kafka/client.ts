@@ -12,6 +12,8 @@ interface OpenClients {
   readonly fetching: ConnectionPool
 }
 
+type Role = 'producing' | 'fetching'
+
 /** A read takes about so many bytes at a time, and always a whole record. */
 const fetchBytes = 4 * 1024 * 1024
 /** The same of records of others, which are few thousands then. */
@@ -103,17 +105,17 @@ export class KafkaClient {
     }
   }
 
-  /** The connection that appends to a partition go over, to its present leader. */
-  async producing(topic: string, partition: number): Promise<Connection> {
-    return this.repeated(place(topic, partition), async () => {
-      return (await this.#leader('producing', topic, partition)).connection
-    })
+  /** Returns the id and the partitions of a topic of others, which must exist. */
+  async existing(topic: string): Promise<{ readonly id: string; readonly partitions: number[] }> {
+    const state = await this.knownTopic(topic)
+    if (state === undefined) throw this.unusable(`There is no topic "${topic}".`)
+    return { id: state.id, partitions: Array.from({ length: state.partitions }, (_, i) => i) }
   }
 
-  /** The connection that reads of a partition go over, to its present leader. */
-  async fetching(topic: string, partition: number): Promise<Connection> {
+  /** The connection to the present leader of a partition. */
+  connection(role: Role, topic: string, partition: number): Promise<Connection> {
     return this.repeated(place(topic, partition), async () => {
-      return (await this.#leader('fetching', topic, partition)).connection
+      return (await this.#leader(role, topic, partition)).connection
     })
   }
 
@@ -144,7 +146,7 @@ export class KafkaClient {
     partition: number,
     records: readonly Pick<ForeignRecord, 'key' | 'value' | 'headers'>[],
   ): Promise<void> {
-    const connection = await this.producing(topic, partition)
+    const connection = await this.connection('producing', topic, partition)
     const messages = records.map(({ key, value, headers }) => ({
       ...{ topic, partition, key, value: value ?? null },
       headers: new Map([...headers].map(([name, text]) => [Buffer.from(name), text])),
@@ -361,7 +363,7 @@ export class KafkaClient {
   }
 
   async #leader(
-    role: 'producing' | 'fetching',
+    role: Role,
     topic: string,
     partition: number,
   ): Promise<{ connection: Connection; topicId: string; leaderEpoch: number }> {

@@ -29,7 +29,6 @@ export interface KafkaSink {
   close(): Promise<void>
 }
 
-/** A record that is to be written. */
 type SentRecord = Pick<ForeignRecord, 'value'> & {
   readonly key: string
   readonly headers: Record<string, string>
@@ -85,9 +84,7 @@ class TopicSink {
 
   /** @param working called when records were written */
   async run(signal: AbortSignal, working: () => void): Promise<void> {
-    const state = await this.#client.knownTopic(this.#topic)
-    if (state === undefined) throw this.#client.unusable(`There is no topic "${this.#topic}".`)
-    this.#partitions = Array.from({ length: state.partitions }, (_, i) => i)
+    this.#partitions = (await this.#client.existing(this.#topic)).partitions
     const last = await this.#last()
     const from = last?.headers.get('hence-from')?.toString()
     if (from !== undefined && !from.startsWith(this.#log))

@@ -34,7 +34,7 @@ export interface KafkaSourceOptions<A extends App> extends SourceSettings<A, Kaf
 export function kafkaSource<A extends App>(options: KafkaSourceOptions<A>): Source {
   const { engine, topic, name = topic, pollMs = 200, report } = options
   const client = kafkaClient(options, 'A source in Kafka needs')
-  const feed = new TopicFeed(client, topic, `hence.${name}.${engine.stats().logId}`, reporterOf(report))
+  const feed = topicFeed(client, topic, `hence.${name}.${engine.stats().logId}`, reporterOf(report))
   const started = source<A, KafkaMessage>({ ...options, name, pollMs, feed })
   return {
     stats: () => started.stats(),
@@ -47,59 +47,52 @@ export function kafkaSource<A extends App>(options: KafkaSourceOptions<A>): Sour
   }
 }
 
-class TopicFeed implements SourceFeed<KafkaMessage> {
-  readonly #client: KafkaClient
-  readonly #topic: string
-  readonly #group: string
-  readonly #report: Reporter
+/** @param group the name of the consumer group that keeps the position */
+function topicFeed(
+  client: KafkaClient,
+  topic: string,
+  group: string,
+  report: Reporter,
+): SourceFeed<KafkaMessage> {
   /** Of the present topic of that name: another one would give the same offsets to other records. */
-  #topicId = ''
+  let topicId = ''
   /** By partition. */
-  #starts: readonly number[] = []
-
-  constructor(client: KafkaClient, topic: string, group: string, report: Reporter) {
-    this.#client = client
-    this.#topic = topic
-    this.#group = group
-    this.#report = report
-  }
+  let starts: readonly number[] = []
 
   /** With the topic, Kafka removes the positions of its groups. */
-  async position(): Promise<string> {
-    const state = await this.#client.knownTopic(this.#topic)
-    if (state === undefined) throw this.#client.unusable(`There is no topic "${this.#topic}".`)
-    this.#topicId = state.id.slice(0, 8)
-    const partitions = Array.from({ length: state.partitions }, (_, i) => i)
-    this.#starts = await this.#client.starts(this.#topic, partitions)
-    const ends = await this.#client.ends(this.#topic, partitions)
-    const asked = { groupId: this.#group, topics: [{ name: this.#topic, partitionIndexes: partitions }] }
-    const groups = await this.#client.repeated(`group "${this.#group}"`, async () =>
-      (await this.#client.open()).admin.listConsumerGroupOffsets({ groups: [asked] }),
+  async function position(): Promise<string> {
+    const { id, partitions } = await client.existing(topic)
+    topicId = id.slice(0, 8)
+    starts = await client.starts(topic, partitions)
+    const ends = await client.ends(topic, partitions)
+    const asked = { groupId: group, topics: [{ name: topic, partitionIndexes: partitions }] }
+    const groups = await client.repeated(`group "${group}"`, async () =>
+      (await client.open()).admin.listConsumerGroupOffsets({ groups: [asked] }),
     )
     const kept = groups[0]?.topics[0]?.partitions ?? []
     const at = partitions.map((partition) => {
       const found = kept.find(({ partitionIndex }) => partitionIndex === partition)
       const offset = Number(found?.committedOffset ?? -1)
       if (offset > ends[partition]!) {
-        throw this.#client.lost(
-          `topic "${this.#topic}", partition ${partition} was read up to offset ${offset}, and ends at ${ends[partition]}.`,
+        throw client.lost(
+          `topic "${topic}", partition ${partition} was read up to offset ${offset}, and ends at ${ends[partition]}.`,
         )
       }
-      if (offset >= 0) return this.#available(partition, offset)
-      return this.#starts[partition]!
+      if (offset >= 0) return available(partition, offset)
+      return starts[partition]!
     })
     return at.join('.')
   }
 
-  async pull(position: string | undefined): Promise<SourcePage<KafkaMessage>> {
+  async function pull(position: string | undefined): Promise<SourcePage<KafkaMessage>> {
     const at = position!.split('.').map(Number)
     const fetched = await Promise.all(
-      at.map((from, partition) => this.#client.fetchForeign(this.#topic, partition, from)),
+      at.map((from, partition) => client.fetchForeign(topic, partition, from)),
     )
     const messages = fetched.flatMap(({ records }, partition) =>
       records.map(
         (record): SourceMessage<KafkaMessage> => ({
-          place: `${this.#topicId}:${partition}:${record.offset}`,
+          place: `${topicId}:${partition}:${record.offset}`,
           key: record.key === undefined ? `partition ${partition}` : `key ${record.key.toString('latin1')}`,
           message: { ...record, partition },
         }),
@@ -108,22 +101,24 @@ class TopicFeed implements SourceFeed<KafkaMessage> {
     return { messages, position: fetched.map(({ next }) => next).join('.') }
   }
 
-  async keep(position: string): Promise<void> {
+  async function keep(position: string): Promise<void> {
     const partitionOffsets = position
       .split('.')
       .map((offset, partition) => ({ partition, offset: BigInt(offset) }))
-    const topics = [{ name: this.#topic, partitionOffsets }]
-    await this.#client.repeated(`group "${this.#group}"`, async () =>
-      (await this.#client.open()).admin.alterConsumerGroupOffsets({ groupId: this.#group, topics }),
+    const topics = [{ name: topic, partitionOffsets }]
+    await client.repeated(`group "${group}"`, async () =>
+      (await client.open()).admin.alterConsumerGroupOffsets({ groupId: group, topics }),
     )
   }
 
   /** The offset, or the first one after it that the topic still has. */
-  #available(partition: number, offset: number): number {
-    const start = this.#starts[partition]!
+  function available(partition: number, offset: number): number {
+    const start = starts[partition]!
     if (offset >= start) return offset
-    const message = `Topic "${this.#topic}", partition ${partition} has removed the records from offset ${offset} to ${start - 1} before they were read.`
-    this.#report({ level: 'alarm', code: 'source-lost', message })
+    const message = `Topic "${topic}", partition ${partition} has removed the records from offset ${offset} to ${start - 1} before they were read.`
+    report({ level: 'alarm', code: 'source-lost', message })
     return start
   }
+
+  return { position, pull, keep }
 }
