@@ -363,14 +363,11 @@ interface CorrectedRow {
 
 const kindRequest = 1
 const kindEvent = 2
-const kindControl = 3
 const kindTick = 4
 const kindResult = 5
-const kindCorrection = 6
-const kindRuling = 7
-const kindMark = 8
-const kindWatermark = 9
-const kindFilled = 10
+/** The kinds with JSON text, by the name of the field that has its value. */
+const textKinds = { control: 3, correction: 6, ruling: 7, mark: 8, watermark: 9, filled: 10 } as const
+const textKindOf = new Map(Object.entries(textKinds).map(([name, kind]) => [kind as number, name]))
 const flagGivenUp = 1
 const shortHead = 8
 const resultHead = 24
@@ -458,37 +455,35 @@ export function encodeResult({ effect, input, done, tries, ms, text }: ResultRec
   return bytes
 }
 
-export function encodeControl({ generation, control }: Omit<ControlRecord, 'kind'>): Buffer {
-  return encodeText(kindControl, generation, control)
-}
+export const encodeControl = ({ generation, control }: Omit<ControlRecord, 'kind'>): Buffer =>
+  encodeText('control', control, generation)
 
-export function encodeCorrection({ generation, correction }: Omit<CorrectionRecord, 'kind'>): Buffer {
-  return encodeText(kindCorrection, generation, correction)
-}
+export const encodeCorrection = ({ generation, correction }: Omit<CorrectionRecord, 'kind'>): Buffer =>
+  encodeText('correction', correction, generation)
 
 export const encodeRuling = (ruling: Ruling, generation = 0): Buffer =>
-  encodeText(kindRuling, generation, ruling)
+  encodeText('ruling', ruling, generation)
 
-export const encodeMark = (mark: MarkRecord['mark']): Buffer => encodeText(kindMark, 0, mark)
+export const encodeMark = (mark: MarkRecord['mark']): Buffer => encodeText('mark', mark)
 
-export const encodeWatermark = (watermark: Watermark): Buffer => encodeText(kindWatermark, 0, watermark)
+export const encodeWatermark = (watermark: Watermark): Buffer => encodeText('watermark', watermark)
 
 export const encodeFilled = (filled: Filled, generation: number): Buffer =>
-  encodeText(kindFilled, generation, filled)
+  encodeText('filled', filled, generation)
 
-function encodeText(kind: number, generation: number, value: unknown): Buffer {
+function encodeText(kind: keyof typeof textKinds, value: unknown, generation = 0): Buffer {
   const text = JSON.stringify(value)
   const bytes = Buffer.alloc(shortHead + Buffer.byteLength(text))
-  bytes[0] = kind
+  bytes[0] = textKinds[kind]
   bytes.writeUInt16LE(generation, 2)
   bytes.write(text, shortHead)
   return bytes
 }
 
-export const isControl = (kind: number | undefined): boolean => kind === kindControl
+export const isControl = (kind: number | undefined): boolean => kind === textKinds.control
 
 export const isAboutDerivation = (kind: number | undefined): boolean =>
-  kind === kindRuling || kind === kindMark
+  kind === textKinds.ruling || kind === textKinds.mark
 
 export type EventHead = Pick<
   EventRecord,
@@ -507,22 +502,16 @@ export function eventIn(bytes: Buffer): EventHead | undefined {
   }
 }
 
-/** Reads a record. */
 export function decodeRecord(bytes: Buffer): LogRecord {
   const kind = bytes[0]
   if (kind === kindRequest && bytes.length >= requestHead) return decodeRequest(bytes)
   if (kind === kindEvent && bytes.length >= eventHead) return decodeEvent(bytes)
   if (kind === kindTick && bytes.length === shortHead && bytes[1] === 0) return { kind: 'tick' }
   if (kind === kindResult && bytes.length >= shortHead) return decodeResult(bytes)
-  if (bytes.length > shortHead && bytes[1] === 0) {
-    const generation = bytes.readUInt16LE(2)
-    if (kind === kindControl) return { kind: 'control', generation, control: textOf(bytes) as Control }
-    if (kind === kindCorrection)
-      return { kind: 'correction', generation, correction: textOf(bytes) as RecordedCorrection }
-    if (kind === kindRuling) return { kind: 'ruling', generation, ruling: textOf(bytes) as Ruling }
-    if (kind === kindMark) return { kind: 'mark', mark: textOf(bytes) as MarkRecord['mark'] }
-    if (kind === kindWatermark) return { kind: 'watermark', watermark: textOf(bytes) as Watermark }
-    if (kind === kindFilled) return { kind: 'filled', generation, filled: textOf(bytes) as Filled }
+  const name = textKindOf.get(kind!)
+  if (name !== undefined && bytes.length > shortHead && bytes[1] === 0) {
+    const generation = name !== 'mark' && name !== 'watermark' && { generation: bytes.readUInt16LE(2) }
+    return { kind: name, ...generation, [name]: textOf(bytes) } as unknown as LogRecord
   }
   throw unreadable(`kind ${kind}, ${bytes.length} bytes`)
 }
