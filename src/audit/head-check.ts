@@ -23,7 +23,6 @@ export class HeadCheck {
   /** By partition: the size of the largest tree that fits. */
   readonly #fitting = new Map<number, number>()
   readonly #flaws = new Map<number, HeadFlaw>()
-  /** How many heads were taken. */
   count = 0
 
   /** @param keys those that the signer has had, one after the other */

@@ -121,7 +121,6 @@ export class Tree {
   }
 }
 
-/** Returns the number of hashes kept for so many leaves. */
 export function hashesOf(size: number): number {
   let count = 0
   for (let level = size; level > 0; level = Math.floor(level / 2)) count += level

@@ -280,7 +280,6 @@ function throwSlip(deriving: Deriving, result: unknown): void {
 /** The functions of a request that run when something happens to a claim of it. */
 export type ClaimHook = 'compensate' | 'queued' | 'served'
 
-/** Where a request stands in the log. */
 type Root = Pick<Chain, 'rootPartition' | 'rootOffset'>
 
 const none: readonly never[] = []

@@ -214,7 +214,6 @@ export class ClaimMessages {
     return this.#refuse(turn, scope, holder, { identity, rootPartition, rootOffset }, lost)
   }
 
-  /** A claim waits, or was served. */
   #line(
     derivation: Derivation,
     turn: HostTurn,

@@ -7,7 +7,6 @@ import { canonicalJson } from '../state/digest.ts'
 import type { Origin } from './chain.ts'
 import { namedUuid } from './seed.ts'
 
-/** The correction as the app receives it. */
 export function correctionFor({ identity, what }: CorrectionRecord['correction']): Correction {
   if (what.kind === 'outcome') {
     const { kind, type, input, before, after } = what

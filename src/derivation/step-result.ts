@@ -29,7 +29,6 @@ export interface Derivation {
   /** The changes of rows; one entry for each key, however often it changed. */
   changes: readonly StateChange[]
   emissions: readonly Emission[]
-  /** The ids of effects to deliver. */
   effects: readonly string[]
   /** Set if the derivation threw; everything it did was then undone. */
   failure: Failure | undefined
@@ -43,7 +42,6 @@ export interface Decision {
   readonly outcome: Outcome | undefined
 }
 
-/** Why a derivation threw. */
 export interface Failure {
   readonly code: string
   readonly message: string

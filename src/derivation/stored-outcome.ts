@@ -16,7 +16,6 @@ export interface StoredOutcome {
   readonly inReplyTo?: string
 }
 
-/** A stored outcome, without the fingerprint of its request. */
 export type DecidedOutcome = Omit<StoredOutcome, 'fingerprint'>
 
 /** Names the type and the input of a request, as it was sent: 96 bits of a SHA-256, as 16 characters. */

@@ -52,7 +52,6 @@ export class Timers {
     this.#rows = rows
   }
 
-  /** Sets a timer; it replaces one with the same name. */
   set(name: TimerName, timer: Timer): void {
     this.#rows.put(keyOf(name), timer)
     this.#fresh.add(keyOf(name))

@@ -7,7 +7,6 @@ import type { Difference } from './difference.ts'
 import { type ComparedSide, type Entries, unequalEntries } from './merge.ts'
 import { systemTables } from './system-differences.ts'
 
-/** The collections of a store that are compared. */
 export function comparedCollections(app: App): string[] {
   const system = systemTables.map(({ shape }) => shape.name)
   return ['decided', ...[...app.tables.keys(), ...system].map((name) => `t:${name}`)]

@@ -71,7 +71,6 @@ export function wasLiveAt(
   return live >= generation && (versionOf(before, live) ?? baseOf(history, live)) === version
 }
 
-/** Makes a fact of a control record and its positions, by partition. */
 export function factOf(
   generation: number,
   control: ControlRecord['control'],

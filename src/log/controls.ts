@@ -4,7 +4,6 @@ import { type Log, recordsOfKind } from './log.ts'
 import { everyPartition } from './partitions.ts'
 import { type ControlRecord, decodeRecord, encodeControl, isControl } from './record.ts'
 
-/** The control records of a log from some positions on. */
 interface FoundControls {
   readonly facts: readonly ControlFact[]
   /** The last one, if a process ended before it was in all partitions; and the partitions that lack it. */

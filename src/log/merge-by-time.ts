@@ -56,7 +56,6 @@ export class PartitionCursor {
     return Math.min(this.#batch.offset + this.#batch.records.length, this.#end) - this.#offset
   }
 
-  /** Moves past some records of the batch. */
   skip(count: number): void {
     assert(count >= 0 && count <= this.available, 'a cursor stays within its batch', count, this.available)
     this.#offset += count
@@ -134,7 +133,6 @@ export class MergeByTime {
     return 0
   }
 
-  /** Moves every cursor past its next record. */
   async skipAll(): Promise<void> {
     for (const cursor of [...this.#cursors]) {
       cursor.skip(1)

@@ -1,7 +1,6 @@
 import { senderOf } from '../identity.ts'
 import type { LogRecord, RecordedCorrection } from './record.ts'
 
-/** A record, its position and its log time. */
 export interface ExportedRecord {
   readonly partition: number
   readonly offset: number

@@ -5,7 +5,6 @@ import { decodeRecord, type RequestRecord } from './record.ts'
 /** A gap of up to this many records is read through; a larger one is skipped by a new reading. */
 const passedMax = 200
 
-/** A record of a partition, with its log time. */
 interface RecordAt {
   readonly offset: number
   readonly bytes: Buffer

@@ -39,7 +39,6 @@ export async function checkPromotions(
   return flaws
 }
 
-/** @returns how many corrections of a promotion the log has */
 async function correctionsIn(log: Log, { number, positions }: ControlFact): Promise<number> {
   const found = new Set<number>()
   for (const [partition, position] of positions.entries()) {

@@ -95,7 +95,6 @@ interface ReadForCode {
   readonly fits: SchemaFits
 }
 
-/** Loads new code, then reads a log with it in mind. */
 async function readFor(options: CheckOptions): Promise<ReadForCode> {
   const { data, records, until } = options
   // First: code that does not build need not be compared with anything.

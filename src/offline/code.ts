@@ -42,7 +42,6 @@ export async function readCode(directory: string, version: string): Promise<AppB
   )
 }
 
-/** Keeps the code of a version in a data directory, durably once this resolves. */
 export function keepCode(directory: string, { code, hash }: AppBundle): Promise<void> {
   return keep(realDisk, resolve(directory), codeName(hash), code)
 }

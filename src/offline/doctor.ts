@@ -64,7 +64,6 @@ export async function doctor(options: DoctorOptions): Promise<Diagnosis> {
   return { directory: resolve(data), ok, inUse: found?.inUse ?? false, findings, repairs }
 }
 
-/** The repairable part of an examination. */
 interface Examined {
   readonly inUse: boolean
   readonly truncations: Truncation[]
@@ -200,7 +199,6 @@ function addRuling(
   )
 }
 
-/** A record at which processes have died. */
 function addSuspect(data: string, add: AddFinding): void {
   const suspect = readSuspect(data)
   if (suspect === 'none' || suspect === undefined) return

@@ -65,7 +65,6 @@ async function endPartition(
   })
 }
 
-/** Renames a folder to a name that is free. */
 async function setAside(
   data: string,
   { folder }: Extract<Repair, { kind: 'set-state-aside' }>,

@@ -75,7 +75,6 @@ interface Judged {
   /** Undefined if it fits. */
   readonly issues: string | undefined
   readonly key?: string
-  /** The constraints that a request claims under other keys. */
   readonly judges?: readonly string[]
 }
 
@@ -185,7 +184,6 @@ export class SchemaFits {
     await this.compare()
   }
 
-  /** Compares all that were added. */
   async compare(): Promise<void> {
     const all = this.#waiting
     this.#waiting = []

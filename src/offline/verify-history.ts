@@ -38,7 +38,6 @@ type Checked =
     }
   | { readonly checked: false; readonly reason: string }
 
-/** A copy of the last checkpoint of a generation. */
 export interface CopiedState extends CheckpointSummary {
   readonly directory: string
 }

@@ -131,7 +131,6 @@ async function snapshotOrFlaw(data: string, flaws: Flaw[]): Promise<ConsistentSn
   }
 }
 
-/** The heads of the data directory and of the files given, and the keys to check them with. */
 async function gatherHeads(
   { data, heads: given = [], key }: VerifyOptions,
   flaws: Flaw[],

@@ -190,7 +190,6 @@ async function readHolder(directory: string): Promise<LockHolder | undefined> {
   }
 }
 
-/** Returns words for a process in a sentence. */
 export function nameOf(holder: LockHolder | 'unknown' | undefined): string {
   if (holder === undefined || holder === 'unknown') return 'another process'
   return `another process (${holder.pid} on ${holder.host}, since ${holder.since})`
@@ -213,7 +212,6 @@ function taken(directory: string, text: string | undefined): HenceError {
   )
 }
 
-/** A lock of this process on an open directory. */
 interface Flock {
   release(): void
 }

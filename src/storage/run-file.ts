@@ -11,7 +11,6 @@ interface Suspect {
   readonly begun: number
 }
 
-/** The name of the file in a data directory. */
 const runName = 'state/run.json'
 /** The same for the process that derives a candidate generation. */
 export const derivingRunName = 'state/deriving.json'

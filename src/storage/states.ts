@@ -185,7 +185,6 @@ export class States {
     this.#files.set(generation, now)
   }
 
-  /** Ends a check under way. */
   async close(): Promise<void> {
     this.#closing.abort()
     await this.#tending?.catch(() => {})

@@ -12,7 +12,6 @@ export async function readTextIfThere(path: string): Promise<string | undefined>
   }
 }
 
-/** Reads a text file. */
 export async function readText(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8')

@@ -30,7 +30,6 @@ interface DuelOptions {
 }
 
 const processes = 3
-/** The number of appends of each process. */
 const appends = 12
 
 /** A rule of the log that a duel saw broken. */

@@ -303,7 +303,6 @@ export class Scenario<A extends App> {
     return this
   }
 
-  /** A request as views get it. */
   #decided(root: string, { decisions }: StepResult) {
     const { identity, type: name, version, input, output = input } = this.#requests.get(root)!
     const outcome = decisions.findLast(({ chain }) => chain.identity === identity)!.outcome!

@@ -85,7 +85,6 @@ export async function simulate<A extends App>(
   return { ...sum, runs, hash: hash.digest('hex') }
 }
 
-/** An error that says how to see the failure again, in as few steps as possible. */
 async function failed(
   seed: number,
   plan: readonly Step[],

@@ -81,7 +81,6 @@ export class SimulatedMachine {
     this.#store = undefined
   }
 
-  /** See `SimulatedDisk.flipBit`. */
   flipBit(): (() => void) | undefined {
     return this.#disk.flipBit(`${directory}/log`)
   }

@@ -11,7 +11,6 @@ export interface RunningServer {
 /** Longer than any operation takes, unless its process has died. */
 const answerMsMax = 60_000
 
-/** The network between clients and a server. */
 export type SimulatedNetwork = ReturnType<typeof simulatedNetwork>
 
 /** @param serving returns the server, if one listens */

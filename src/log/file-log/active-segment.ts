@@ -86,7 +86,6 @@ export class ActiveSegment {
     this.#position = position + batch.length
   }
 
-  /** @throws HenceError `data-lost`, `data-taken` (operator) if the segment is not as this process left it */
   async check(): Promise<void> {
     this.#own()
     await this.#checkPath()
@@ -129,12 +128,10 @@ export class ActiveSegment {
   }
 }
 
-/** Checks that a file exists. */
 export async function checkExists(disk: Disk, path: string): Promise<void> {
   if ((await disk.identify(path)) === undefined) throw lost(path, 'it is gone')
 }
 
-/** The error for files of the log that are not as this process left them. */
 export const lost = (path: string, what: string) =>
   operatorError(
     'data-lost',
@@ -143,7 +140,6 @@ export const lost = (path: string, what: string) =>
       'then restore a backup if need be.',
   )
 
-/** The error for a batch that another process wrote. */
 export const overtaken = (path: string, position: number, epoch: number, own: number) =>
   operatorError(
     'data-taken',

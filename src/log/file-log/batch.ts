@@ -161,7 +161,6 @@ export function follows(bytes: Buffer, at: number, previousHash: Uint8Array): bo
   return bytes.compare(previousHash, 0, 32, at + 64, at + 96) === 0
 }
 
-/** Returns the hash of the batch before, as the batch at this index carries it. */
 export const previousHashOf = (bytes: Buffer, at: number): Buffer => bytes.subarray(at + 64, at + 96)
 
 export const hashOf = (batch: Buffer): Buffer => sha256(batch)

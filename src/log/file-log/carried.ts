@@ -228,7 +228,6 @@ export function isUnsure(error: unknown): boolean {
   return error instanceof HenceError && error.code === 'log-write-unsure'
 }
 
-/** The error for an append by a process that only follows the log. */
 export const onlyFollowed = () =>
   retryError(
     'log-followed',

@@ -83,7 +83,6 @@ async function copyPartition(
   }
 }
 
-/** The part of a segment that a copy keeps. */
 interface Kept {
   /** The position after its last whole batch. */
   readonly position: number
@@ -145,7 +144,6 @@ function shortenedTo(
   return shortened
 }
 
-/** Copies the kept part of a file into a new one of the same size. */
 async function copySegment(
   from: DiskFile,
   path: string,

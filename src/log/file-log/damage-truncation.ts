@@ -11,7 +11,6 @@ import { copyAside } from './torn-tail.ts'
 /** The plan to end a damaged partition before its damage, and its cost. A torn tail is no damage. */
 export interface Truncation {
   readonly partition: number
-  /** The segment to truncate, and the position to do it at. */
   readonly file: string
   readonly byte: number
   /** The first offset that is lost; the partition ends here afterwards. */

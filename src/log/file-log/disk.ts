@@ -30,7 +30,6 @@ export interface Disk {
   syncDirectory(path: string, label: string): Promise<void>
 }
 
-/** Which file it is, and how long. */
 export interface FileIdentity {
   /** Differs from that of every other existing file. */
   readonly id: string
@@ -169,7 +168,7 @@ function promised<T>(start: (done: (error: Error | null, value?: T) => void) => 
     start((error, value) => (error ? reject(error) : resolve(value as T)))
   })
 }
-/** Opens a file for some work, and closes it after that. */
+
 export async function withFile<T>(
   disk: Disk,
   path: string,

@@ -88,7 +88,7 @@ export async function openFileLog(options: FileLogOptions): Promise<FileLog> {
   const partitions = partitionsFiles.map(
     (files, index) => new Partition({ ...shared, files, ...copy?.of(index) }),
   )
-  const log = new OpenFileLog(meta, partitions, time, () => checkExists(disk, metaPath(directory)), copy)
+  const log = new FileLog(meta, partitions, time, () => checkExists(disk, metaPath(directory)), copy)
   try {
     for (const [index, partition] of partitions.entries()) await partition.open(findings[index]!)
     await copy?.begin()
@@ -101,30 +101,8 @@ export async function openFileLog(options: FileLogOptions): Promise<FileLog> {
   return log
 }
 
-export interface FileLog extends Log {
-  decided(partition: number): Promise<number>
-  /**
-   * Checks that the files are as this process left them: that they exist, and how each partition ends.
-   * @throws HenceError `data-lost`, `data-taken` (operator)
-   */
-  check(): Promise<void>
-  /** Copies what is new in the carrier. */
-  catchUp(): Promise<void>
-  /**
-   * Takes the log in the carrier, so that this process writes it, and no earlier one does. Until then a log
-   * that was opened with `follow` refuses appends.
-   * @param epoch the last one that was seen: fails with `log-followed` (retry) if another process was faster
-   */
-  claim(epoch?: number): Promise<void>
-  /** The epoch of the copy: it grows when a process takes the log. */
-  epoch(): Promise<number>
-  /** Only follows again, after a claim, or what was to come with it, has failed: another may be active by then. */
-  stepBack(): Promise<void>
-  /** Waits for pending appends, and says how far the log is derived; see `derived`. */
-  seal(): Promise<void>
-}
-
-class OpenFileLog implements FileLog {
+/** A log in files; see `openFileLog`. */
+export class FileLog implements Log {
   readonly id: string
   readonly partitions: number
   readonly #partitions: readonly Partition[]
@@ -173,17 +151,27 @@ class OpenFileLog implements FileLog {
     return (await this.#open(partition).tip()).offset
   }
 
+  /**
+   * Checks that the files are as this process left them: that they exist, and how each partition ends.
+   * @throws HenceError `data-lost`, `data-taken` (operator)
+   */
   async check(): Promise<void> {
     if (this.#closed) throw logClosed()
     for (const partition of this.#partitions) await partition.check()
     await this.#checkMeta()
   }
 
+  /** Copies what is new in the carrier. */
   async catchUp(): Promise<void> {
     const isRead = await this.#copy?.whole()
     await Promise.all(this.#partitions.map((partition, index) => isRead?.[index] || partition.catchUp()))
   }
 
+  /**
+   * Takes the log in the carrier, so that this process writes it, and no earlier one does. Until then a log
+   * that was opened with `follow` refuses appends.
+   * @param epoch the last one that was seen: fails with `log-followed` (retry) if another process was faster
+   */
   async claim(epoch?: number): Promise<void> {
     // The first one alone, so that of two processes one mostly has all partitions.
     const [first, ...others] = this.#partitions
@@ -193,14 +181,17 @@ class OpenFileLog implements FileLog {
     await this.catchUp()
   }
 
+  /** The epoch of the copy: it grows when a process takes the log. */
   async epoch(): Promise<number> {
     return (await this.#partitions[0]!.tip()).epoch
   }
 
+  /** Only follows again, after a claim, or what was to come with it, has failed: another may be active by then. */
   async stepBack(): Promise<void> {
     await Promise.all(this.#partitions.map((partition) => partition.stepBack()))
   }
 
+  /** Waits for pending appends, and says how far the log is derived; see `derived`. */
   async seal(): Promise<void> {
     await Promise.all(this.#partitions.map((partition) => partition.seal()))
   }
@@ -255,7 +246,6 @@ class Copy {
     return this.write()
   }
 
-  /** Writes `carrier.json`. */
   async write(): Promise<void> {
     if (!this.#isFound) return
     this.#written = this.#written
@@ -282,7 +272,6 @@ async function factsOf(
   throw logDiffers(carrier, facts, directory, meta!)
 }
 
-/** The error for a directory that has another log than a carrier. */
 export const logDiffers = (
   carrier: Carrier,
   facts: CarrierFacts | undefined,

@@ -2,8 +2,7 @@ import { join } from 'node:path'
 import type { HenceError } from '../../failure.ts'
 import type { Lineage } from './batch.ts'
 import { damaged } from './damage.ts'
-import type { Disk } from './disk.ts'
-import { withFile } from './disk.ts'
+import { type Disk, withFile } from './disk.ts'
 import { type Meta, metaPath } from './meta.ts'
 import {
   checkSegment,

@@ -27,7 +27,7 @@ import type { Tip } from './tip.ts'
 import { mend } from './torn-tail.ts'
 import { WrittenSegments } from './written-segments.ts'
 
-interface PartitionOptions {
+export interface PartitionOptions {
   readonly files: PartitionFiles
   readonly segmentBytes: number
   /** How long after the last append the partition is sealed, in milliseconds; 0: at once. */
@@ -173,7 +173,6 @@ export class Partition {
     })
   }
 
-  /** @throws HenceError `data-lost`, `data-taken` (operator) if the files are not as this process left them */
   async check(): Promise<void> {
     if (this.#lost) throw this.#lost
     try {
@@ -184,7 +183,6 @@ export class Partition {
     }
   }
 
-  /** Waits for pending appends, and seals. */
   async seal(): Promise<void> {
     this.#sealDue = true
     this.#run()
@@ -229,7 +227,6 @@ export class Partition {
     this.#running ??= this.#work()
   }
 
-  /** Does everything that is due, one thing after the other. */
   async #work(): Promise<void> {
     await undefined // Appends of one turn of the event loop go into one batch.
     while (this.#isWanted || this.#sealDue) {
@@ -250,7 +247,6 @@ export class Partition {
     this.#running = undefined
   }
 
-  /** Whether somebody waits for the partition. */
   get #isWanted(): boolean {
     return !this.#queue.isEmpty || this.#waitingForTip.length > 0 || this.#readings.length > 0
   }
@@ -291,7 +287,6 @@ export class Partition {
     }
   }
 
-  /** Seals the partition when no append comes for a while. */
   #sealLater(): void {
     if (this.#closed || this.#isSealed) return
     if (this.#options.sealAfterMs === 0) {
@@ -385,7 +380,6 @@ export class Partition {
     for (const reading of this.#readings.splice(0)) reading.reject(failure)
   }
 
-  /** Copies the live batches that are new in the carrier. */
   async #readOn(): Promise<void> {
     for await (const { bytes, header, hash } of this.#options.carried?.news(this.#tip!) ?? []) {
       await this.#add(bytes, header, hash, 'copied batch')

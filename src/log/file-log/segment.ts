@@ -1,8 +1,7 @@
 import { crc32 } from 'node:zlib'
 import type { Lineage } from './batch.ts'
 import { damaged } from './damage.ts'
-import type { Disk, DiskFile } from './disk.ts'
-import { withFile } from './disk.ts'
+import { type Disk, type DiskFile, withFile } from './disk.ts'
 
 /**
  * A segment: a file of a fixed size that begins with this header; batches follow without gaps, then zeros.

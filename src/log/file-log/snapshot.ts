@@ -94,7 +94,6 @@ export async function* readSnapshot(
   if (damage) throw damage
 }
 
-/** A batch with the bytes that were written. */
 interface RawBatch {
   readonly header: BatchHeader
   readonly bytes: Buffer

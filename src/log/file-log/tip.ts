@@ -12,7 +12,6 @@ export interface Tip {
   readonly time: number
   /** All records below this offset had been derived when the last batch was written. */
   readonly decided: number
-  /** The hash of the last batch. */
   readonly hash: Buffer
   /** The position of the last batch in the active segment; undefined while that segment holds none. */
   readonly lastPosition: number | undefined
@@ -35,7 +34,6 @@ export const emptyTip: Tip = {
   continued: false,
 }
 
-/** Returns the tip in a new, empty segment, from the tip in the segment before it. */
 /** Returns the tip after a batch at a position of a segment. */
 export function tipAfter(header: BatchHeader, hash: Buffer, position: number, bytes: number): Tip {
   const { baseOffset, count, epoch, time, decided, flags } = header
@@ -51,6 +49,8 @@ export function tipAfter(header: BatchHeader, hash: Buffer, position: number, by
     continued: isContinued(header),
   }
 }
+
+/** Returns the tip in a new, empty segment, from the tip in the segment before it. */
 export function continuedIn(before: Tip): Tip {
   return { ...before, position: segmentHeaderBytes, lastPosition: undefined, continued: false }
 }

@@ -6,7 +6,6 @@ import type { Findings } from './inspection.ts'
 import type { PartitionFiles } from './partition-files.ts'
 import { readBytes } from './segment-scan.ts'
 
-/** Bytes of a segment that are about to be removed from it. */
 interface Removal {
   readonly path: string
   readonly from: number

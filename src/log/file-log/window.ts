@@ -44,7 +44,6 @@ export class Window {
   }
 }
 
-/** The error for a file of the log that the operating system does not let Hence read. */
 export const readFailed = (path: string, cause: unknown) =>
   retryError(
     'log-read-failed',

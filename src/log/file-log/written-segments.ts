@@ -2,16 +2,12 @@ import { ActiveSegment } from './active-segment.ts'
 import { type BatchHeader, headerBytes, isContinued } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import type { Findings } from './inspection.ts'
+import type { PartitionOptions } from './partition.ts'
 import { adoptSpare, growSegment, makeSpare, type PartitionFiles } from './partition-files.ts'
 import type { Segment } from './segment.ts'
 import { continuedIn, type Tip, tipAfter } from './tip.ts'
 
-interface WrittenSegmentsOptions {
-  readonly files: PartitionFiles
-  readonly segmentBytes: number
-  /** Throws `data-taken` if another process has taken the directory. */
-  readonly own: () => void
-}
+type WrittenSegmentsOptions = Pick<PartitionOptions, 'files' | 'segmentBytes' | 'own'>
 
 /** Where a segment of a copy ended when one with more room took its place; a reader may have it open. */
 const outgrown = new WeakMap<Segment, number>()
@@ -28,7 +24,6 @@ export class WrittenSegments {
   /** The next segment, made ahead of need; resolves to its size. */
   #spare: Promise<number> | undefined
 
-  /** Opens them after they were inspected and mended. */
   static async open(
     options: WrittenSegmentsOptions,
     { tip, segments, index }: Findings,
@@ -105,7 +100,6 @@ export class WrittenSegments {
     this.#spare.catch(() => undefined) // The batch that needs it tries again.
   }
 
-  /** @throws HenceError `data-lost`, `data-taken` (operator) if the files are not as this process left them */
   async check(): Promise<void> {
     const active = this.#active
     try {
