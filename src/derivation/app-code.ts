@@ -26,12 +26,12 @@ import { unknownVersion, upcast } from './upcast.ts'
 
 /** Calls the app's code for one derivation: with the guards of its realm on, and undone if it throws. */
 export class AppCode {
-  readonly #context: DerivationContext
-  readonly #recordContext: RecordContext
+  readonly context: DerivationContext
+  readonly recordContext: RecordContext
 
   constructor(context: DerivationContext, recordContext: RecordContext) {
-    this.#context = context
-    this.#recordContext = recordContext
+    this.context = context
+    this.recordContext = recordContext
   }
 
   /**
@@ -48,7 +48,7 @@ export class AppCode {
     act: () => void,
     isApps = !isSystemMessage(derivation.type),
   ): Failure | undefined {
-    const record = this.#recordContext
+    const record = this.recordContext
     const n = record.attempts++
     if (record.rulings.length > 0 && isApps) {
       const ruling = record.rulings.find((each) =>
@@ -62,7 +62,7 @@ export class AppCode {
       }
     }
     const isWatched = record.isWatched && isApps
-    const { deriving } = this.#context.program
+    const { deriving } = this.context.program
     deriving.slip = undefined
     deriving.bufferBytes = 0
     try {
@@ -98,28 +98,28 @@ export class AppCode {
       // Hence's own code reads it, so it belongs to the main realm.
       return JSON.parse(data)
     }
-    const { app, realm } = this.#context.program
+    const { app, realm } = this.context.program
     const event = app.events.get(type)
     if (event === undefined) throw unknownMessage(app, this.sourceOf(derivation), 'an event', type)
     if (version === event.version) return realm.parseFrozen(data)
-    return upcast(this.#context, event, version, data, this.sourceOf(derivation))
+    return upcast(this.context, event, version, data, this.sourceOf(derivation))
   }
 
   inputOf(request: Request, version: number, text: string, { rootPartition, rootOffset }: Root): unknown {
-    if (version === request.version) return this.#context.program.realm.parseFrozen(text)
-    return upcast(this.#context, request, version, text, `Record ${rootPartition}:${rootOffset}`)
+    if (version === request.version) return this.context.program.realm.parseFrozen(text)
+    return upcast(this.context, request, version, text, `Record ${rootPartition}:${rootOffset}`)
   }
 
   /** Names the record that a message comes from, for errors; for a timer, the request that it follows from. */
   sourceOf({ kind, chain }: Derivation): string {
-    const { partition, offset } = this.#recordContext
+    const { partition, offset } = this.recordContext
     const root = `${chain.rootPartition}:${chain.rootOffset}`
     if (kind === 'timer') return `A timer that follows from record ${root}`
     return `Record ${kind === 'request' ? root : `${partition}:${offset}`}`
   }
 
   request(type: string, { rootPartition, rootOffset }: Root): Request {
-    const { app } = this.#context.program
+    const { app } = this.context.program
     const request = app.requests.get(type)
     if (request !== undefined) return request
     throw unknownMessage(app, `Record ${rootPartition}:${rootOffset}`, 'a request', type)
@@ -154,7 +154,7 @@ export class AppCode {
     gone: readonly SettledClaim[],
     origin: Origin,
   ): readonly Emission[] {
-    const { app } = this.#context.program
+    const { app } = this.context.program
     const event = app.events.get(name)
     if (event === undefined) throw unknownMessage(app, this.sourceOf(derivation), 'an event', name)
     const tx = this.#transaction(event.scope, derivation.key, this.facts(derivation), origin)
@@ -170,8 +170,8 @@ export class AppCode {
     origin: Origin,
     facts = this.facts(derivation),
   ): Outcome {
-    const { deriving } = this.#context.program
-    const start = this.#recordContext.mark()
+    const { deriving } = this.context.program
+    const start = this.recordContext.mark()
     const tx = this.#transaction(request.scope, derivation.key, facts, origin)
     deriving.active = true
     const result = request.derive(tx, input)
@@ -209,7 +209,7 @@ export class AppCode {
     cause: object,
     origin: Origin,
   ): Pick<Transaction, 'emissions' | 'effects'> {
-    const { realm } = this.#context.program
+    const { realm } = this.context.program
     const facts = { ...this.facts(derivation), chain }
     const tx = this.#transaction(request.scope, derivation.key, facts, origin)
     this.#run(tx, () => request[hook]?.(tx, input, realm.seal(cause) as never))
@@ -217,11 +217,11 @@ export class AppCode {
   }
 
   facts({ chain, at }: Derivation): Facts {
-    return { chain, time: at, partition: this.#recordContext.partition }
+    return { chain, time: at, partition: this.recordContext.partition }
   }
 
   #transaction(scope: string, key: string, facts: Facts, origin: Origin): Transaction {
-    return new Transaction(this.#context, scope, key, facts, origin)
+    return new Transaction(this.context, scope, key, facts, origin)
   }
 
   /** Calls a function of the app that uses a transaction and returns nothing. */
@@ -235,7 +235,7 @@ export class AppCode {
 
   /** Calls the app's code with the guards of its realm on. If it throws, `#failureOf` turns them off. */
   #guarded<T>(act: () => T): T {
-    const { deriving } = this.#context.program
+    const { deriving } = this.context.program
     deriving.active = true
     const result = act()
     throwSlip(deriving, undefined)
@@ -244,13 +244,13 @@ export class AppCode {
   }
 
   #undo(mark: number): void {
-    this.#recordContext.undo(mark)
-    this.#context.timers.forgetNext()
+    this.recordContext.undo(mark)
+    this.context.timers.forgetNext()
   }
 
   /** Turns the guards off, and returns why the app's code threw. Throws what is not the app's own fault. */
   #failureOf(error: unknown): Failure {
-    const { deriving } = this.#context.program
+    const { deriving } = this.context.program
     const { active: isApps, slip } = deriving
     deriving.active = false
     this.#throwFault()
@@ -262,7 +262,7 @@ export class AppCode {
   }
 
   #throwFault(): void {
-    const { deriving } = this.#context.program
+    const { deriving } = this.context.program
     const { fault } = deriving
     deriving.fault = undefined
     if (fault !== undefined) throw fault

@@ -18,7 +18,6 @@ import type { Messages, Turn } from '../constraint/turn.ts'
 import type { RequestRecord } from '../log/record.ts'
 import { type AppCode, type ClaimHook, unknownMessage } from './app-code.ts'
 import { type Chain, Origin } from './chain.ts'
-import type { DerivationContext, RecordContext } from './context.ts'
 import { HostTurn } from './host-turn.ts'
 import { requestSeed } from './seed.ts'
 import type { Decision, Derivation } from './step-result.ts'
@@ -30,15 +29,11 @@ import type { Decision, Derivation } from './step-result.ts'
  *   request's key ◄── verdict, lapse, compensate ── judged key   see `constraint/holder.ts`
  */
 export class ClaimMessages {
-  readonly #context: DerivationContext
-  readonly #recordContext: RecordContext
   readonly #app: AppCode
   /** The request that asked last: its verdict mostly comes in the same step. */
   #asking: { readonly identity: string; readonly input: unknown } | undefined
 
-  constructor(context: DerivationContext, recordContext: RecordContext, app: AppCode) {
-    this.#context = context
-    this.#recordContext = recordContext
+  constructor(app: AppCode) {
     this.#app = app
   }
 
@@ -88,7 +83,7 @@ export class ClaimMessages {
     // A verdict resumes the request itself: its chain starts anew, and what follows has the same ids however
     // many claims were asked for before.
     const isVerdict = type === 'hence:verdict'
-    const { logId } = this.#recordContext
+    const { logId } = this.#app.recordContext
     const { identity } = data as Messages['hence:verdict']
     const from = isVerdict ? new Origin(0, () => requestSeed(logId, identity)) : origin
     const turn = this.#turn(derivation, from)
@@ -112,14 +107,14 @@ export class ClaimMessages {
     }
     const judge = judges[type]
     if (judge === undefined) {
-      throw unknownMessage(this.#context.program.app, this.#app.sourceOf(derivation), 'an event', type)
+      throw unknownMessage(this.#app.context.program.app, this.#app.sourceOf(derivation), 'an event', type)
     }
     judge(turn, data as never)
     return undefined
   }
 
   #turn(derivation: Derivation, origin: Origin): HostTurn {
-    return new HostTurn(this.#context, derivation.key, this.#app.facts(derivation), origin)
+    return new HostTurn(this.#app.context, derivation.key, this.#app.facts(derivation), origin)
   }
 
   /** Claims are released because they are not confirmed: the app may have an event emitted for each. */
@@ -128,7 +123,7 @@ export class ClaimMessages {
     const { event, id } = asked
     if (event === null || gone.length === 0) return
     const emit = () => turn.emissions.push(...this.#app.emitSettled(derivation, event, id, gone, turn.origin))
-    derivation.failure = this.#app.attempt(derivation, this.#recordContext.mark(), emit, true)
+    derivation.failure = this.#app.attempt(derivation, this.#app.recordContext.mark(), emit, true)
   }
 
   /** A strict claim was granted or denied: asks for the next one, or decides the request. */
@@ -169,7 +164,7 @@ export class ClaimMessages {
           : this.#app.inputOf(request, version, inputOf(turn, holder), holder)
       outcome = this.#app.decide(derivation, request, input, turn.origin, facts)
     }
-    const failure = this.#app.attempt(derivation, this.#recordContext.mark(), decide, true)
+    const failure = this.#app.attempt(derivation, this.#app.recordContext.mark(), decide, true)
     if (failure !== undefined) {
       derivation.failure = failure
       derivation.effects = []
@@ -258,7 +253,7 @@ export class ClaimMessages {
       // From here on the derivation belongs to the story of that request.
       derivation.chain = chain
     }
-    const failure = this.#app.attempt(derivation, this.#recordContext.mark(), notify, true)
+    const failure = this.#app.attempt(derivation, this.#app.recordContext.mark(), notify, true)
     if (failure !== undefined) derivation.failure = failure
   }
 

@@ -4,7 +4,6 @@ import { interrupted } from '../sandbox/timed.ts'
 import type { AppCode } from './app-code.ts'
 import type { Origin } from './chain.ts'
 import type { ClaimMessages } from './claim-messages.ts'
-import type { DerivationContext, RecordContext } from './context.ts'
 import { HostTurn } from './host-turn.ts'
 import { operatorRequests } from './operator.ts'
 import type { Derivation } from './step-result.ts'
@@ -15,21 +14,11 @@ type NextStep = Outcome | 'moved' | 'parked' | undefined
 
 /** Decides requests, those of the app and those of operators. */
 export class RequestDecider {
-  readonly #context: DerivationContext
-  readonly #recordContext: RecordContext
   readonly #app: AppCode
   readonly #claims: ClaimMessages
   readonly #mustWait: (key: string, type: string) => boolean
 
-  constructor(
-    context: DerivationContext,
-    recordContext: RecordContext,
-    app: AppCode,
-    claims: ClaimMessages,
-    mustWait: (key: string, type: string) => boolean,
-  ) {
-    this.#context = context
-    this.#recordContext = recordContext
+  constructor(app: AppCode, claims: ClaimMessages, mustWait: (key: string, type: string) => boolean) {
     this.#app = app
     this.#claims = claims
     this.#mustWait = mustWait
@@ -41,15 +30,15 @@ export class RequestDecider {
     const { type, version, parsed } = record
     const request = this.#app.request(type, derivation.chain)
     const input =
-      parsed?.realm === this.#context.program.realm && version === request.version
+      parsed?.realm === this.#app.context.program.realm && version === request.version
         ? parsed.value
         : this.#app.inputOf(request, version, record.output ?? record.input, derivation.chain)
     const key = this.#app.keyOf(request, input)
     derivation.key = key
-    const { begins, underWay } = this.#recordContext
+    const { begins, underWay } = this.#app.recordContext
     // Again, now that its key is known: the process may die in what follows.
     begins?.(interrupted(derivation, underWay!.n))
-    if (isNew && !this.#recordContext.isHere(key)) return 'moved'
+    if (isNew && !this.#app.recordContext.isHere(key)) return 'moved'
     if (isNew && this.#mustWait(key, type)) return 'parked'
     const wanted = this.#app.claimsOf(request, input)
     if (wanted.length > 0) return this.#claims.request(derivation, request, record, input, wanted, origin)
@@ -64,8 +53,8 @@ export class RequestDecider {
     const key = request.key(input)
     derivation.key = key
     if (isNew && this.#mustWait(key, type)) return 'parked'
-    const turn = new HostTurn(this.#context, key, this.#app.facts(derivation), origin)
-    const { outcome, effects = [] } = request.decide(turn, this.#context.outbox, input)
+    const turn = new HostTurn(this.#app.context, key, this.#app.facts(derivation), origin)
+    const { outcome, effects = [] } = request.decide(turn, this.#app.context.outbox, input)
     if (outcome.status !== 'accepted') return outcome
     derivation.emissions = turn.emissions
     derivation.effects = effects

@@ -79,9 +79,9 @@ export class Deriver {
     this.context = context
     this.recordContext = recordContext
     this.#app = new AppCode(context, recordContext)
-    this.#claims = new ClaimMessages(context, recordContext, this.#app)
+    this.#claims = new ClaimMessages(this.#app)
     const mustWait = (key: string, type: string) => this.#mustWait(key, type)
-    this.#requests = new RequestDecider(context, recordContext, this.#app, this.#claims, mustWait)
+    this.#requests = new RequestDecider(this.#app, this.#claims, mustWait)
   }
 
   /**
