@@ -4,7 +4,7 @@ import { damageLocation } from '../log/file-log/damage.ts'
 import { type Disk, realDisk } from '../log/file-log/disk.ts'
 import type { Segment } from '../log/file-log/segment.ts'
 import { scanSegment } from '../log/file-log/segment-scan.ts'
-import { type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
+import { type LogSnapshot, type PartitionSnapshot, readSnapshot } from '../log/file-log/snapshot.ts'
 import { decodeRecord } from '../log/record.ts'
 import type { HeadCheck } from './head-check.ts'
 import { Frontier } from './tree.ts'
@@ -21,6 +21,27 @@ export interface Flaw {
   /** The records in question. */
   readonly from?: number
   readonly to?: number
+}
+
+/**
+ * Verifies every partition of a snapshot, see `verifyPartition`, and compares it with signed heads.
+ * @returns also whether no partition by itself has a flaw
+ */
+export async function verifyLog(
+  { partitions }: LogSnapshot,
+  options: Parameters<typeof verifyPartition>[1],
+): Promise<PartitionVerified & { readonly isWhole: boolean }> {
+  const flaws: Flaw[] = []
+  let [records, bytes] = [0, 0]
+  for (const each of partitions) {
+    const verified = await verifyPartition(each, options)
+    records += verified.records
+    bytes += verified.bytes
+    flaws.push(...verified.flaws)
+  }
+  const isWhole = flaws.length === 0
+  for (const flaw of options.heads?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
+  return { records, bytes, flaws, isWhole }
 }
 
 interface PartitionVerified {

@@ -5,7 +5,7 @@ import { headLine } from '../audit/head.ts'
 import { HeadCheck } from '../audit/head-check.ts'
 import { readHeads, someHeads } from '../audit/head-file.ts'
 import { halvesIn, isPublicKey, publicKeysIn } from '../audit/signing-key.ts'
-import { type Flaw, verifyPartition } from '../audit/verify.ts'
+import { type Flaw, verifyLog } from '../audit/verify.ts'
 import { noState } from '../engine/state-copy.ts'
 import { ifThere } from '../file-failure.ts'
 import { endsRightAfter } from '../log/consistent-cut.ts'
@@ -170,17 +170,11 @@ async function verifyCopy(from: string, to: string, logId: string, work: LongWor
   const ends = copy.partitions.map(({ findings }) => findings?.tip.offset ?? 0)
   await copyHeads(from, to, ends)
   const check = await headCheck(to, copy.id)
-  const flaws: Flaw[] = []
-  let records = 0
   const progress = beginStep(work, 'verify', 'records', recordsIn(copy))
-  for (const each of copy.partitions) {
-    const verified = await verifyPartition(each, { heads: check, inUse: false, progress })
-    records += verified.records
-    flaws.push(...verified.flaws)
-  }
+  const verified = await verifyLog(copy, { heads: check, inUse: false, progress })
+  const flaws = [...verified.flaws]
   // The reason of an abort may be a HenceError, which was taken for a flaw above.
   work.signal?.throwIfAborted()
-  for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
   if (flaws.length === 0) {
     const log = logOfSnapshot(copy)
     const { facts } = await findControls(log)
@@ -191,7 +185,7 @@ async function verifyCopy(from: string, to: string, logId: string, work: LongWor
     directory: to,
     ok: flaws.length === 0,
     logId: copy.id,
-    records,
+    records: verified.records,
     ends,
     flaws,
     needsKey: key.public && !key.own,

@@ -14,6 +14,7 @@ import {
   readSnapshot,
   snapshotLog,
 } from '../log/file-log/snapshot.ts'
+import { recordsBefore } from '../log/partitions.ts'
 import { decodeRecord, type LogRecord, type Ruling } from '../log/record.ts'
 import { counted } from '../plain-text.ts'
 import { type LockHolder, lockHolderOf } from '../storage/directory-lock.ts'
@@ -176,7 +177,7 @@ async function addRehearsal(folder: string, add: AddFinding): Promise<void> {
   else {
     const { time, positions, generation } = rehearsed
     const when = new Date(time).toISOString()
-    const records = positions.reduce((sum, position) => sum + position, 0)
+    const records = recordsBefore(positions)
     add(
       'fine',
       'rehearsed',
@@ -219,9 +220,9 @@ async function examinePartition(
   add: AddFinding,
   read: (records: number) => void,
 ): Promise<number | undefined> {
-  const { partition: number } = snapshot.files.lineage
+  const { partition } = snapshot.files.lineage
   const found = await readToDamage(snapshot, read, (record) => {
-    if (record.kind === 'ruling') addRuling(number, record.ruling, add)
+    if (record.kind === 'ruling') addRuling(partition, record.ruling, add)
   })
   if ('error' in found) {
     const { error, truncation } = found
@@ -234,7 +235,6 @@ async function examinePartition(
     return undefined
   }
   const { end } = found
-  const { partition } = snapshot.files.lineage
   const { tip, tornEnd, segments } = snapshot.findings!
   add(
     'fine',

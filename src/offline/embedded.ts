@@ -22,14 +22,7 @@ export async function openEmbedded(options: {
 }): Promise<Engine<App>> {
   const { data, report, audit = false } = options
   const views = await viewsKept((name) => kept(data, name))
-  if (options.app !== undefined) return createEngine({ app: options.app, data, views, report, audit })
-  // Throws for a mistyped name, which must not create a directory.
-  const snapshot = await snapshotData(data)
-  return createEngine({
-    app: await readCode(data, await versionInForce(data, snapshot)),
-    data,
-    views,
-    report,
-    audit,
-  })
+  // Without a module throws for a mistyped name, which must not create a directory.
+  const app = options.app ?? (await readCode(data, await versionInForce(data, await snapshotData(data))))
+  return createEngine({ app, data, views, report, audit })
 }

@@ -6,9 +6,10 @@ import { someHeads } from '../audit/head-file.ts'
 import { readRehearsal } from '../audit/rehearsed.ts'
 import { rehearsalName } from '../audit/scrubber.ts'
 import { publicKeyName, publicKeysIn, readPublicKey } from '../audit/signing-key.ts'
-import { type Flaw, flawOf, verifyPartition } from '../audit/verify.ts'
+import { type Flaw, flawOf, verifyLog } from '../audit/verify.ts'
 import { HenceError } from '../failure.ts'
 import type { LogSnapshot } from '../log/file-log/snapshot.ts'
+import { recordsBefore } from '../log/partitions.ts'
 import { lockHolderOf } from '../storage/directory-lock.ts'
 import { fileExists, fileUnreadable, readText, readTextIfThere } from '../storage/text-file.ts'
 import { type ConsistentSnapshot, recordsIn, snapshotConsistently } from './data-snapshot.ts'
@@ -86,17 +87,12 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
         if (wrong !== undefined) flaws.push({ code: 'head-mismatch', message: wrong, file: source })
       }
       const step = beginStep(options, 'verify', 'records', recordsIn(snapshot))
-      let isWhole = true
-      for (const each of snapshot.partitions) {
-        const verified = await verifyPartition(each, { heads: check, inUse, progress: step })
-        read.records += verified.records
-        read.bytes += verified.bytes
-        flaws.push(...verified.flaws)
-        isWhole &&= verified.flaws.length === 0
-      }
-      for (const flaw of check?.flaws ?? []) flaws.push({ code: 'head-mismatch', ...flaw })
+      const verified = await verifyLog(snapshot, { heads: check, inUse, progress: step })
+      read.records = verified.records
+      read.bytes = verified.bytes
       read.heads = check?.count ?? 0
-      if (states !== undefined && isWhole) {
+      flaws.push(...verified.flaws)
+      if (states !== undefined && verified.isWhole) {
         const log = logOfSnapshot(snapshot, ends)
         const derived = beginStep(options, 'derive', 'records', recordsToDerive(snapshot, states))
         history = await verifyHistory({ data, log, states, views, temporary, flaws, derived }).catch(
@@ -117,8 +113,7 @@ export async function verify(options: VerifyOptions): Promise<Verification> {
 /** Each state is brought to the end of the log, and derived a second time from its beginning. */
 function recordsToDerive(snapshot: LogSnapshot, states: readonly CopiedState[]): number {
   const records = recordsIn(snapshot)
-  const saved = states.map(({ positions }) => positions.reduce((sum, position) => sum + position, 0))
-  return saved.reduce((sum, position) => sum + 2 * records - position, 0)
+  return states.reduce((sum, { positions }) => sum + 2 * records - recordsBefore(positions), 0)
 }
 
 async function snapshotOrFlaw(data: string, flaws: Flaw[]): Promise<ConsistentSnapshot | undefined> {
