@@ -7,7 +7,7 @@ import { changeError, HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import { everyPartition } from '../log/partitions.ts'
 import type { Reporter } from '../report.ts'
-import { type Consistency, checkSizes, follows, makeConsistency } from './consistency.ts'
+import { type Consistency, checkSizes, follows } from './consistency.ts'
 import { failed, heldUp, isOfDisk, mismatch, otherLog } from './errors.ts'
 import { type HashFile, openHashFile } from './hash-file.ts'
 import { type PartitionHead, type SignedHead, signHead, type TreeHead } from './head.ts'
@@ -161,19 +161,19 @@ export class Auditor {
   async consistency(from: readonly number[]): Promise<Consistency> {
     const head = await this.newest()
     checkSizes(from, head)
-    const paths: Buffer[][] = []
+    const paths: string[][] = []
     for (const [partition, { size, root }] of head.partitions.entries()) {
       const later = { size, root: Buffer.from(root, 'hex') }
       const path = await this.#proven(partition, size, (tree) => {
         const earlier = { size: from[partition]!, root: tree.root(from[partition]!) }
         const path = tree.consistency(earlier.size, size)
-        if (isConsistent(earlier, later, path)) return path
+        if (isConsistent(earlier, later, path)) return hexOf(path)
         throw new Error(`The kept hashes of partition ${partition} have changed.`)
       })
       paths.push(path)
       if (paths.length % partitionsPerTurn === 0) await turn()
     }
-    return makeConsistency(from, paths, head)
+    return { format: 'hence-consistency', version: 1, from, paths, head }
   }
 
   /** Returns a receipt for a record; waits for a head that covers it. */
@@ -184,9 +184,7 @@ export class Auditor {
     for await (const batch of this.#options.log.read(partition, offset)) {
       const record = batch.records[offset - batch.offset]!.toString('base64')
       return this.#proven(partition, signed(), (tree) => {
-        const path = tree
-          .inclusion(offset, head.partitions[partition]!.size)
-          .map((hash) => hash.toString('hex'))
+        const path = hexOf(tree.inclusion(offset, head.partitions[partition]!.size))
         const format = { format: 'hence-receipt', version: 1 } as const
         const receipt: Receipt = { ...format, partition, offset, record, path, head }
         checkReceipt(this.publicKey, receipt)
@@ -387,6 +385,8 @@ export class Auditor {
     return failure
   }
 }
+
+const hexOf = (path: readonly Buffer[]): string[] => path.map((hash) => hash.toString('hex'))
 
 const treePath = (folder: string, partition: number) =>
   join(folder, 'tree', `p${String(partition).padStart(4, '0')}`)

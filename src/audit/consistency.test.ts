@@ -6,7 +6,7 @@ import { HenceError } from '../failure.ts'
 import type { Log } from '../log/log.ts'
 import { memoryLog } from '../log/memory-log.ts'
 import { Auditor } from './auditor.ts'
-import { type Consistency, checkConsistency, compareHeads, makeConsistency } from './consistency.ts'
+import { type Consistency, checkConsistency, compareHeads } from './consistency.ts'
 import { type SignedHead, signHead } from './head.ts'
 import { hashMemory, Tree } from './tree.ts'
 
@@ -31,6 +31,11 @@ function rootsOf(m: number, n: number, path: Buffer[], whole: Buffer | undefined
   }
   const [before, after] = rootsOf(m - k, n - k, path, undefined)
   return [node(beside, before), node(beside, after)]
+}
+
+function proofOf(from: number, path: readonly Buffer[], head: SignedHead): Consistency {
+  const paths = [path.map((hash) => hash.toString('hex'))]
+  return { format: 'hence-consistency', version: 1, from: [from], paths, head }
 }
 
 /** Whether a proof holds, by the second check. */
@@ -132,7 +137,7 @@ test('a rewritten log is not, whatever was changed and whatever path is given', 
           none: () => [],
           another: () => [before.root(), ...kept.consistency(before.size)],
         }[forgery]()
-        const proof = makeConsistency([before.size], [path], later)
+        const proof = proofOf(before.size, path, later)
         assert.throws(
           () => checkConsistency(publicKey, earlier, proof),
           withCode('not-consistent', 'operator'),
@@ -149,7 +154,7 @@ test('a proof with any change proves nothing', () => {
       fc.pre(more.length > 0)
       const [one, two] = treesOf([first, [...first, ...more]]) as [Tree, Tree]
       const earlier = headOf([one], 1)
-      const proof = makeConsistency([one.size], [two.consistency(one.size)], headOf([two], 2))
+      const proof = proofOf(one.size, two.consistency(one.size), headOf([two], 2))
       checkConsistency(publicKey, earlier, proof)
       const path = proof.paths[0]!
       const other = path.map((hash, i) =>

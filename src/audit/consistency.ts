@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto'
 import { changeError, operatorError } from '../failure.ts'
-import { isSignedBy, type PartitionHead, parseHead, type SignedHead } from './head.ts'
+import { isHash, isSignedBy, type PartitionHead, readHead, type SignedHead } from './head.ts'
 import { isConsistent } from './proof.ts'
 import type { Tree } from './tree.ts'
 
@@ -13,20 +13,6 @@ export interface Consistency {
   /** By partition: the consistency path (RFC 9162, 2.1.4.1) to the tree of `head`: hashes in hexadecimal digits. */
   readonly paths: readonly (readonly string[])[]
   readonly head: SignedHead
-}
-
-export function makeConsistency(
-  from: readonly number[],
-  paths: readonly (readonly Buffer[])[],
-  head: SignedHead,
-): Consistency {
-  return {
-    format: 'hence-consistency',
-    version: 1,
-    from,
-    paths: paths.map((path) => path.map((hash) => hash.toString('hex'))),
-    head,
-  }
 }
 
 /** The growth that two heads and a proof between them show. */
@@ -49,21 +35,16 @@ export function checkConsistency(key: KeyObject, earlier: unknown, proof: unknow
   const { format, version, from, paths, head } = (proof ?? {}) as Partial<Consistency>
   if (format !== 'hence-consistency' || version !== 1)
     throw invalid('the proof has another format or version')
-  const [before, after] = [earlier, head].map((each) => parseHead(JSON.stringify(each ?? null))) as [
-    SignedHead,
-    SignedHead,
-  ]
+  const before = readHead(earlier)
+  const after = readHead(head)
   const hashes = pathsOf(paths, before.partitions.length)
   if (hashes === undefined) throw invalid('something is missing in the proof')
   const differs = compareHeads(key, before, after)
   if (before.partitions.some(({ size }, partition) => from?.[partition] !== size))
     throw invalid('the proof is about another earlier head')
   for (const partition of differs) {
-    const [one, other] = [before, after].map(({ partitions }) => {
-      const { size, root } = partitions[partition]!
-      return { size, root: Buffer.from(root, 'hex') }
-    }) as [{ size: number; root: Buffer }, { size: number; root: Buffer }]
-    if (isConsistent(one, other, hashes[partition]!)) continue
+    const one = treeOf(before, partition)
+    if (isConsistent(one, treeOf(after, partition), hashes[partition]!)) continue
     throw notConsistent(
       `it is not proven that partition ${partition} still begins with its first ${one.size} records`,
     )
@@ -100,9 +81,13 @@ export function compareHeads(key: KeyObject, earlier: SignedHead, later: SignedH
   return [...grown.keys()].filter((partition) => grown[partition]! > 0)
 }
 
+function treeOf({ partitions }: SignedHead, partition: number): { size: number; root: Buffer } {
+  const { size, root } = partitions[partition]!
+  return { size, root: Buffer.from(root, 'hex') }
+}
+
 function pathsOf(paths: unknown, partitions: number): Buffer[][] | undefined {
   if (!Array.isArray(paths) || paths.length !== partitions) return undefined
-  const isHash = (hash: unknown) => typeof hash === 'string' && /^[0-9a-f]{64}$/.test(hash)
   if (!paths.every((path) => Array.isArray(path) && path.every(isHash))) return undefined
   return paths.map((path) => path.map((hash: string) => Buffer.from(hash, 'hex')))
 }

@@ -1,5 +1,6 @@
 import { readSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { appendTo } from './append-file.ts'
 import type { Hash } from './tree.ts'
 
 const hashBytes = 32
@@ -25,21 +26,19 @@ export async function openHashFile(path: string, length: number) {
     await file.close()
     throw error
   }
-  let saved = length
+  const saved = appendTo(file, length * hashBytes)
   /** Those that are not saved yet, one after the other: as objects they would live long enough to be copied. */
   let pending = withRoom(Buffer.alloc(0))
   let count = 0
-  /** Whether a write has failed, so that part of it may be in the file. */
-  let isTorn = false
   return {
     get length() {
-      return saved + count
+      return saved.bytes / hashBytes + count
     },
     get unsaved() {
       return count
     },
     at(index: number): Hash {
-      const at = (index - saved) * hashBytes
+      const at = index * hashBytes - saved.bytes
       if (at >= 0) return pending.subarray(at, at + hashBytes)
       const hash = Buffer.allocUnsafe(hashBytes)
       // A proof takes a few dozen of these, from pages that the system has in memory.
@@ -56,12 +55,7 @@ export async function openHashFile(path: string, length: number) {
     async save(): Promise<void> {
       if (count === 0) return
       const saving = pending.subarray(0, count * hashBytes)
-      if (isTorn) await file.truncate(saved * hashBytes)
-      isTorn = true
-      await file.appendFile(saving)
-      await file.datasync()
-      isTorn = false
-      saved += saving.length / hashBytes
+      await saved.append(saving)
       count -= saving.length / hashBytes
       // Somebody may still hold a hash of the old ones.
       pending = withRoom(pending.subarray(saving.length, saving.length + count * hashBytes))

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import { changeError, HenceError } from '../failure.ts'
 import { ifThere, withPath } from '../file-failure.ts'
 import { realDisk } from '../log/file-log/disk.ts'
+import { appendTo } from './append-file.ts'
 import { headLine, parseHead, type SignedHead } from './head.ts'
 
 /** The first piece that is read from the end of a file: with one partition a dozen heads. */
@@ -21,26 +22,16 @@ export async function openHeadFile(path: string, mode = 0o600) {
     if (size === 0) await realDisk.syncDirectory(dirname(path), 'heads')
     const { line, end } = await lastLine(file, size)
     if (end < size) await file.truncate(end)
-    let bytes = end
-    /** Whether a write has failed, so that part of it may be in the file. */
-    let isTorn = false
+    const written = appendTo(file, end)
     return {
       /** The newest when it was opened. */
       last: headIn(path, line),
       /** Makes a head durable. It can be called again after it has failed. */
-      async add(head: SignedHead): Promise<void> {
-        const line = Buffer.from(`${headLine(head)}\n`)
-        if (isTorn) await file.truncate(bytes)
-        isTorn = true
-        await file.appendFile(line)
-        await file.datasync()
-        isTorn = false
-        bytes += line.length
-      },
+      add: (head: SignedHead) => written.append(Buffer.from(`${headLine(head)}\n`)),
       /** @throws Error if the open file is no longer the one at its path, or is shorter than it was left */
       async check(): Promise<void> {
         const [own, there] = [await file.stat(), await ifThere(stat(path))]
-        if (there?.ino === own.ino && own.size >= bytes) return
+        if (there?.ino === own.ino && own.size >= written.bytes) return
         throw new Error(`${path} was removed, cut or replaced while it was open`)
       },
       close: () => file.close(),
@@ -154,10 +145,7 @@ export async function openHeads(folder: string, signedBefore: boolean, lost: (me
       await file.check()
       await file.add(head)
       heads.last = head
-      // Not synced: after a loss of power an older one does no harm.
-      const kept = join(folder, newestName)
-      await writeFile(`${kept}.unfinished`, headLine(head), { mode: 0o600 })
-      await rename(`${kept}.unfinished`, kept)
+      await replaceFile(join(folder, newestName), headLine(head))
     },
     close: () => file.close(),
   }
@@ -192,6 +180,12 @@ async function readNewest(folder: string): Promise<SignedHead | undefined> {
 
 export async function hasHeads(folder: string): Promise<boolean> {
   return (await readNewest(folder)) !== undefined || ((await bytesIn(join(folder, headsName))) ?? 0) > 0
+}
+
+/** Writes a small file whole or not at all. It is not durable: after a loss of power an older one does no harm. */
+export async function replaceFile(path: string, text: string): Promise<void> {
+  await writeFile(`${path}.unfinished`, text, { mode: 0o600 })
+  await rename(`${path}.unfinished`, path)
 }
 
 async function bytesIn(path: string): Promise<number | undefined> {

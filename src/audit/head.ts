@@ -52,6 +52,12 @@ function signedText({ logId, time, partitions }: TreeHead): string {
   return JSON.stringify({ format, version, logId, time, partitions: trees })
 }
 
+/** Whether a value is a hash in hexadecimal digits. */
+export const isHash = (value: unknown): boolean => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value)
+
+/** Reads a head that is a value already, in a receipt or a proof. */
+export const readHead = (head: unknown): SignedHead => parseHead(JSON.stringify(head ?? null))
+
 /** Reads a head; does not check its signature. */
 export function parseHead(line: string): SignedHead {
   let head: Partial<SignedHead> & { readonly format?: unknown; readonly version?: unknown }
@@ -71,9 +77,7 @@ export function parseHead(line: string): SignedHead {
     Number.isSafeInteger(time) &&
     typeof signature === 'string' &&
     Array.isArray(partitions) &&
-    partitions.every(
-      (each) => Number.isSafeInteger(each?.size) && each.size >= 0 && /^[0-9a-f]{64}$/.test(each.root),
-    )
+    partitions.every((each) => Number.isSafeInteger(each?.size) && each.size >= 0 && isHash(each.root))
   if (!isWhole) throw invalid('something is missing in it')
   const trees = partitions.map(({ size, root }) => ({ size, root }))
   return { format, version, logId, time: time!, partitions: trees, signature }

@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto'
 import { changeError } from '../failure.ts'
-import { isSignedBy, parseHead, type SignedHead } from './head.ts'
+import { isHash, isSignedBy, readHead, type SignedHead } from './head.ts'
 import { rootOfInclusion } from './proof.ts'
 
 /** Proves that a record is in a log. Checking it needs the public key of the log, and no server. */
@@ -38,9 +38,9 @@ export function checkReceipt(key: KeyObject, receipt: unknown): Proven {
     Number.isSafeInteger(partition) &&
     Number.isSafeInteger(offset) &&
     Array.isArray(path) &&
-    path.every((hash) => typeof hash === 'string' && /^[0-9a-f]{64}$/.test(hash))
+    path.every(isHash)
   if (!isWhole) throw invalid('something is missing in it')
-  const signed = parseHead(JSON.stringify(head ?? null))
+  const signed = readHead(head)
   if (!isSignedBy(key, signed)) throw invalid('its head was not signed with this key')
   const tree = signed.partitions[partition!]
   if (tree === undefined) throw invalid('its head has no such partition')

@@ -1,5 +1,5 @@
 import { type KeyObject, sign, verify } from 'node:crypto'
-import { parseHead, type SignedHead } from './head.ts'
+import { readHead, type SignedHead } from './head.ts'
 
 /** A state that was derived again from the log, and found equal to the live one. */
 export interface Rehearsed {
@@ -52,5 +52,5 @@ export function readRehearsal(keys: readonly KeyObject[], line: string): SignedR
   const isSigned = (key: KeyObject) => verify(null, Buffer.from(text), key, Buffer.from(signature!, 'base64'))
   if (!keys.some(isSigned)) return undefined
   const { code: version, head, ...rest } = JSON.parse(text)
-  return { ...rest, version, head: parseHead(JSON.stringify(head)) }
+  return { ...rest, version, head: readHead(head) }
 }

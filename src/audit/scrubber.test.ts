@@ -7,7 +7,7 @@ import { HandClock, settle } from '../../test/hand-clock.ts'
 import { type FileLog, openFileLog } from '../log/file-log/file-log.ts'
 import type { Log } from '../log/log.ts'
 import type { Report } from '../report.ts'
-import { Scrubber, type ScrubberOptions } from './scrubber.ts'
+import { openScrubber, type ScrubberOptions } from './scrubber.ts'
 
 /** A folder with a log in it. */
 async function logFor(t: TestContext, partitions = 1): Promise<{ folder: string; log: FileLog }> {
@@ -48,7 +48,7 @@ test('it reads the log again and again, and remembers its last pass', async (t) 
     begun.resolve()
   })
   const options: ScrubberOptions = { log: counted, folder, clock, report: unexpected, restMs: 1_000 }
-  const scrubber = await Scrubber.open(options)
+  const scrubber = await openScrubber(options)
   while (passes < 3) {
     await begun.promise
     begun = Promise.withResolvers()
@@ -58,7 +58,7 @@ test('it reads the log again and again, and remembers its last pass', async (t) 
   }
   await scrubber.close()
   assert.ok(scrubber.passedAt! > clock.now() - 3_000)
-  const again = await Scrubber.open({ ...options, restMs: 3_600_000 })
+  const again = await openScrubber({ ...options, restMs: 3_600_000 })
   assert.equal(again.passedAt, JSON.parse(await readFile(join(folder, 'scrub.json'), 'utf8')).passedAt)
   await again.close()
 })
@@ -74,7 +74,7 @@ test('times that a wrong clock noted in the future count for nothing', async (t)
     rehearsed.resolve()
     return undefined
   }
-  const scrubber = await Scrubber.open({ log, folder, clock, report: unexpected, rehearse })
+  const scrubber = await openScrubber({ log, folder, clock, report: unexpected, rehearse })
   assert.deepEqual([scrubber.passedAt, scrubber.rehearsedAt], [undefined, undefined])
   while (clock.next === Number.POSITIVE_INFINITY) await settle()
   clock.pass(clock.next)
@@ -92,7 +92,7 @@ test('damage in a record that nobody has read raises an alarm, and the pass does
   await file.write('R', at)
   await file.close()
   const reported = Promise.withResolvers<Report>()
-  const scrubber = await Scrubber.open({
+  const scrubber = await openScrubber({
     log,
     folder,
     clock: { now: () => 1 },
@@ -112,7 +112,7 @@ test('it keeps to its pace, and stops in the middle of a pass', async (t) => {
   const begun = new Promise<void>((resolve) => {
     reading = resolve
   })
-  const scrubber = await Scrubber.open({
+  const scrubber = await openScrubber({
     log: watched(log, () => reading()),
     folder: undefined,
     clock: { now: () => 1 },

@@ -1,10 +1,11 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { backgroundPause, type Clock, isWithin } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { reasonText } from '../file-failure.ts'
 import type { Log } from '../log/log.ts'
 import type { Reporter } from '../report.ts'
+import { replaceFile } from './head-file.ts'
 
 export interface ScrubberOptions {
   readonly log: Log
@@ -27,61 +28,51 @@ export interface ScrubberOptions {
 const rehearsalEveryMs = 86_400_000
 const rehearsalFirstMs = 60_000
 
+/** A scrubber that runs. */
+export type Scrubber = Awaited<ReturnType<typeof openScrubber>>
+
 /**
  * Reads the whole log, slowly, again and again. A disk can lose data that nobody reads, and the loss should
  * be found while copies still exist. Reading checks each batch: its checksums and the hash chain.
  */
-export class Scrubber {
-  readonly #options: Required<ScrubberOptions>
-  readonly #stopping = new AbortController()
-  readonly #done: Promise<void>
-  /** When the last full pass without a finding ended, in milliseconds since 1970; undefined before the first. */
-  passedAt: number | undefined
-  /** When the last rehearsal that found no difference ended; otherwise like `passedAt`. */
-  rehearsedAt: number | undefined
-
-  static async open(options: ScrubberOptions): Promise<Scrubber> {
-    const { folder = '', clock } = options
-    const timeIn = async (name: string, field: RegExp) => {
-      const at = field.exec(await readFile(join(folder, name), 'utf8').catch(() => ''))?.[1]
-      return isWithin(clock, Number.POSITIVE_INFINITY, Number(at)) ? Number(at) : undefined
-    }
-    const passedAt = await timeIn(passName, /^\{"passedAt":(\d{1,16})\}$/)
-    return new Scrubber(options, passedAt, await timeIn(rehearsalName, /^\{.*?"time":(\d{1,16}),/))
+export async function openScrubber(options: ScrubberOptions) {
+  const { log, folder, clock, report, rehearse } = options
+  const { bytesPerSecond = 4 * 1024 * 1024, restMs = 3_600_000 } = options
+  const stopping = new AbortController()
+  const timeIn = async (name: string, field: RegExp) => {
+    const at = field.exec(await readFile(join(folder ?? '', name), 'utf8').catch(() => ''))?.[1]
+    return isWithin(clock, Number.POSITIVE_INFINITY, Number(at)) ? Number(at) : undefined
   }
-
-  private constructor(
-    options: ScrubberOptions,
-    passedAt: number | undefined,
-    rehearsedAt: number | undefined,
-  ) {
-    this.#options = { bytesPerSecond: 4 * 1024 * 1024, restMs: 3_600_000, rehearse: undefined, ...options }
-    this.passedAt = passedAt
-    this.rehearsedAt = rehearsedAt
-    this.#done = this.#run()
+  const scrubber = {
+    /** When the last full pass without a finding ended, in milliseconds since 1970; undefined before the first. */
+    passedAt: await timeIn(passName, /^\{"passedAt":(\d{1,16})\}$/),
+    /** When the last rehearsal that found no difference ended; otherwise like `passedAt`. */
+    rehearsedAt: await timeIn(rehearsalName, /^\{.*?"time":(\d{1,16}),/),
+    async close(): Promise<void> {
+      stopping.abort()
+      await done
+    },
   }
+  const isStopping = () => stopping.signal.aborted
+  const wait = (ms: number) => backgroundPause(clock, ms, stopping.signal)
+  const done = run()
+  return scrubber
 
-  async close(): Promise<void> {
-    this.#stopping.abort()
-    await this.#done
-  }
-
-  async #run(): Promise<void> {
-    const { clock, restMs, report } = this.#options
+  async function run(): Promise<void> {
     const openedAt = clock.now()
-    let rest = this.passedAt === undefined ? 0 : this.passedAt + restMs - clock.now()
+    let rest = scrubber.passedAt === undefined ? 0 : scrubber.passedAt + restMs - clock.now()
     for (;;) {
-      await this.#pause(Math.min(restMs, Math.max(0, rest)))
-      if (this.#isStopping) return
+      await wait(Math.min(restMs, Math.max(0, rest)))
+      if (isStopping()) return
       rest = restMs
       try {
-        await this.#pass()
-        if (this.#isStopping) return
-        this.passedAt = clock.now()
-        await this.#write(passName, JSON.stringify({ passedAt: this.passedAt }))
-        await this.#rehearse(openedAt)
+        await pass()
+        if (isStopping()) return
+        scrubber.passedAt = clock.now()
+        await write(passName, JSON.stringify({ passedAt: scrubber.passedAt }))
+        await rehearseIfDue(openedAt)
       } catch (error) {
-        if (this.#isStopping) return
+        if (isStopping()) return
         // For as long as it lasts, the age of the last pass shows it too.
         const { code, message } = error instanceof HenceError ? error : failed(error)
         const isTransient = error instanceof HenceError && error.advice === 'retry'
@@ -90,8 +81,7 @@ export class Scrubber {
     }
   }
 
-  async #pass(): Promise<void> {
-    const { log, bytesPerSecond, clock } = this.#options
+  async function pass(): Promise<void> {
     let before = clock.now()
     /** How far the reading is ahead of its pace, in milliseconds. */
     let ahead = 0
@@ -101,37 +91,25 @@ export class Scrubber {
         const now = clock.now()
         ahead = Math.max(0, ahead - Math.max(0, now - before))
         before = now
-        if (ahead > pauseMsMin) await this.#pause(ahead)
-        if (this.#isStopping) return
+        if (ahead > pauseMsMin) await wait(ahead)
+        if (isStopping()) return
       }
     }
   }
 
-  get #isStopping(): boolean {
-    return this.#stopping.signal.aborted
-  }
-
-  async #rehearse(openedAt: number): Promise<void> {
-    const { clock, rehearse } = this.#options
-    if (rehearse === undefined || isWithin(clock, rehearsalEveryMs, this.rehearsedAt)) return
-    await this.#pause(openedAt + rehearsalFirstMs - clock.now())
-    const line = this.#isStopping ? undefined : await rehearse(this.#stopping.signal)
+  async function rehearseIfDue(openedAt: number): Promise<void> {
+    if (rehearse === undefined || isWithin(clock, rehearsalEveryMs, scrubber.rehearsedAt)) return
+    await wait(openedAt + rehearsalFirstMs - clock.now())
+    const line = isStopping() ? undefined : await rehearse(stopping.signal)
     if (line === undefined) return
-    await this.#write(rehearsalName, line)
-    this.rehearsedAt = clock.now()
+    await write(rehearsalName, line)
+    scrubber.rehearsedAt = clock.now()
   }
 
-  async #write(name: string, text: string): Promise<void> {
-    const { folder } = this.#options
+  async function write(name: string, text: string): Promise<void> {
     if (folder === undefined) return
     await mkdir(folder, { recursive: true, mode: 0o700 })
-    const path = join(folder, name)
-    await writeFile(`${path}.unfinished`, text, { mode: 0o600 })
-    await rename(`${path}.unfinished`, path)
-  }
-
-  #pause(ms: number): Promise<void> {
-    return backgroundPause(this.#options.clock, ms, this.#stopping.signal)
+    await replaceFile(join(folder, name), text)
   }
 }
 

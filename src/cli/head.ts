@@ -1,5 +1,5 @@
 import { checkConsistency, compareHeads, type Growth } from '../audit/consistency.ts'
-import { headLine, parseHead, type SignedHead } from '../audit/head.ts'
+import { headLine, parseHead, readHead, type SignedHead } from '../audit/head.ts'
 import { readPublicKey } from '../audit/signing-key.ts'
 import { counted } from '../plain-text.ts'
 import { command, group, type ServiceOptions } from './command.ts'
@@ -85,8 +85,7 @@ async function check(
 /** Reads the head in a text: a head, one in a receipt or a proof, or the last of many lines. */
 function headIn(text: string): SignedHead {
   const value = jsonIn(text)
-  if (value?.format === 'hence-receipt' || value?.format === 'hence-consistency')
-    return parseHead(JSON.stringify(value.head ?? null))
+  if (value?.format === 'hence-receipt' || value?.format === 'hence-consistency') return readHead(value.head)
   return parseHead(value === undefined ? (text.trimEnd().split('\n').at(-1) ?? '') : text)
 }
 

@@ -2,7 +2,7 @@ import { Auditor, type AuditorOptions } from '../audit/auditor.ts'
 import type { Consistency } from '../audit/consistency.ts'
 import type { SignedHead } from '../audit/head.ts'
 import type { Receipt } from '../audit/receipt.ts'
-import { Scrubber } from '../audit/scrubber.ts'
+import { openScrubber, type Scrubber } from '../audit/scrubber.ts'
 import { changeError } from '../failure.ts'
 import { identityOf } from '../identity.ts'
 import { type RehearsalOptions, rehearse } from './rehearsal.ts'
@@ -57,7 +57,7 @@ export class Auditing {
       const rehearsed = await rehearse(rehearsal!(), signal)
       return rehearsed && auditor.attest(rehearsed)
     }
-    this.#scrubber = await Scrubber.open({ ...options, rehearse: rehearsal && rehearsing })
+    this.#scrubber = await openScrubber({ ...options, rehearse: rehearsal && rehearsing })
   }
 
   needed(): Auditor {
