@@ -49,7 +49,7 @@ const bytesAtOnce = 512 * 1024
 export function kafkaSink<A extends App>(options: KafkaSinkOptions<A>): KafkaSink {
   const { topic } = options
   const client = kafkaClient(options, 'A sink to Kafka needs')
-  const sink = new TopicSink(client, options as unknown as KafkaSinkOptions<App>)
+  const sink = topicSink(client, options as unknown as KafkaSinkOptions<App>)
   const stopping = new AbortController()
   const ended = keepTrying({
     ...{ name: `The sink to the Kafka topic "${topic}"`, code: 'kafka-held-up', signal: stopping.signal },
@@ -66,50 +66,39 @@ export function kafkaSink<A extends App>(options: KafkaSinkOptions<A>): KafkaSin
   }
 }
 
-class TopicSink {
-  records = 0
-  readonly #client: KafkaClient
-  readonly #options: KafkaSinkOptions<App>
-  readonly #topic: string
+function topicSink(client: KafkaClient, options: KafkaSinkOptions<App>) {
+  const { engine, topic } = options
   /** Begins the position in a record. */
-  readonly #log: string
-  #partitions: readonly number[] = []
-
-  constructor(client: KafkaClient, options: KafkaSinkOptions<App>) {
-    this.#client = client
-    this.#options = options
-    this.#topic = options.topic
-    this.#log = `${options.engine.stats().logId}@`
-  }
+  const log = `${engine.stats().logId}@`
+  let partitions: readonly number[] = []
+  const sink = { records: 0, run }
 
   /** @param working called when records were written */
-  async run(signal: AbortSignal, working: () => void): Promise<void> {
-    this.#partitions = (await this.#client.existing(this.#topic)).partitions
-    const last = await this.#last()
+  async function run(signal: AbortSignal, working: () => void): Promise<void> {
+    partitions = (await client.existing(topic)).partitions
+    const last = await newest()
     const from = last?.headers.get('hence-from')?.toString()
-    if (from !== undefined && !from.startsWith(this.#log))
-      throw this.#client.unusable(
-        `Topic "${this.#topic}" has records of another log. Give the sink a new topic.`,
-      )
-    if (this.#options.view !== undefined) {
+    if (from !== undefined && !from.startsWith(log))
+      throw client.unusable(`Topic "${topic}" has records of another log. Give the sink a new topic.`)
+    if (options.view !== undefined) {
       const run = Number(last?.headers.get('hence-sequence')?.toString().split('.')[0] ?? 0) + 1
-      await this.#sendRows(this.#options.view, run, signal, working)
-    } else await this.#sendMessages(from?.slice(this.#log.length), signal, working)
+      await sendRows(options.view, run, signal, working)
+    } else await sendMessages(from?.slice(log.length), signal, working)
   }
 
   /** @param from empty or undefined: from the oldest on */
-  async #sendMessages(from = '', signal: AbortSignal, working: () => void): Promise<void> {
-    const { engine, requests, events, tables } = this.#options
+  async function sendMessages(from = '', signal: AbortSignal, working: () => void): Promise<void> {
+    const { requests, events, tables } = options
     const given = { requests, events, tables, signal, ...(from !== '' && { from }) }
     let before = from
     for await (const { position, messages } of engine.messages(given)) {
-      await this.#write(
+      await write(
         messages.map(
           ({ kind, name, key, sequence, requestId, principal, message }): SentRecord => ({
             key: kind === 'tables' ? JSON.stringify(message.key) : kind === 'events' ? message.key : key,
             value: Buffer.from(JSON.stringify(message)),
             headers: {
-              ...{ 'hence-sequence': sequence, 'hence-from': this.#log + before },
+              ...{ 'hence-sequence': sequence, 'hence-from': log + before },
               ...{ 'hence-kind': kind, 'hence-name': name, 'hence-token': message.token },
               ...(requestId !== undefined && {
                 'hence-request': requestId,
@@ -125,14 +114,20 @@ class TopicSink {
   }
 
   /** Writes all rows, removes those that the topic has beyond them, and then writes each change. */
-  async #sendRows(view: string, run: number, signal: AbortSignal, working: () => void): Promise<void> {
-    const { engine } = this.#options
+  async function sendRows(
+    view: string,
+    run: number,
+    signal: AbortSignal,
+    working: () => void,
+  ): Promise<void> {
     let count = 0
-    const write = async (rows: readonly { readonly key: string; readonly json: string | undefined }[]) => {
-      await this.#write(
+    const writeRows = async (
+      rows: readonly { readonly key: string; readonly json: string | undefined }[],
+    ) => {
+      await write(
         rows.map(({ key, json }): SentRecord => {
           const sequence = `${`${run}`.padStart(16, '0')}.${`${count++}`.padStart(16, '0')}`
-          const headers = { 'hence-sequence': sequence, 'hence-from': `${this.#log}view`, 'hence-name': view }
+          const headers = { 'hence-sequence': sequence, 'hence-from': `${log}view`, 'hence-name': view }
           return { key, headers, value: json === undefined ? undefined : Buffer.from(json) }
         }),
       )
@@ -144,16 +139,16 @@ class TopicSink {
       const batches = new BatchReader(engine, await engine.viewPosition(view), new Set([view]), view)
       const forget = onAbort(signal, () => batches.end())
       try {
-        const gone = await this.#keys()
+        const gone = await keys()
         for await (const page of pagesOf(engine, view)) {
           const rows = keyed(page)
-          await write(rows)
+          await writeRows(rows)
           for (const { key } of rows) gone.delete(key)
         }
-        await write([...gone].map((key) => ({ key, json: undefined })))
+        await writeRows([...gone].map((key) => ({ key, json: undefined })))
         for (let isLast = false; !isLast; ) {
           const batch = await batches.take(true)
-          await write(keyed(batch.rows.get(view) ?? []))
+          await writeRows(keyed(batch.rows.get(view) ?? []))
           isLast = batch.isLast
         }
         return
@@ -168,10 +163,10 @@ class TopicSink {
   }
 
   /** Writes records; each partition gets its own in their order. */
-  async #write(records: readonly SentRecord[]): Promise<void> {
-    const { murmur2 } = (await this.#client.open()).library
+  async function write(records: readonly SentRecord[]): Promise<void> {
+    const { murmur2 } = (await client.open()).library
     // As the clients of Kafka spread keys.
-    const partitionOf = (key: Buffer) => (murmur2(key) & 0x7fffffff) % this.#partitions.length
+    const partitionOf = (key: Buffer) => (murmur2(key) & 0x7fffffff) % partitions.length
     const byPartition = new Map<number, Pick<ForeignRecord, 'key' | 'value' | 'headers'>[]>()
     for (const { key, value, headers } of records) {
       const bytes = Buffer.from(key)
@@ -180,11 +175,11 @@ class TopicSink {
       const written = new Map(Object.entries(headers).map(([name, text]) => [name, Buffer.from(text)]))
       byPartition.get(partition)!.push({ key: bytes, value, headers: written })
     }
-    await Promise.all([...byPartition].map(([partition, all]) => this.#writeTo(partition, all)))
-    this.records += records.length
+    await Promise.all([...byPartition].map(([partition, all]) => writeTo(partition, all)))
+    sink.records += records.length
   }
 
-  async #writeTo(
+  async function writeTo(
     partition: number,
     records: readonly Pick<ForeignRecord, 'key' | 'value' | 'headers'>[],
   ): Promise<void> {
@@ -192,23 +187,22 @@ class TopicSink {
       let end = done
       for (let bytes = 0; end < records.length && (end === done || bytes < bytesAtOnce); end++)
         bytes += (records[end]!.value?.length ?? 0) + 512
-      await this.#client.produceForeign(this.#topic, partition, records.slice(done, end))
+      await client.produceForeign(topic, partition, records.slice(done, end))
       done = end
     }
   }
 
   /** The record with the greatest sequence: everything before its position is in the topic. */
-  async #last(): Promise<ForeignRecord | undefined> {
-    const starts = await this.#client.starts(this.#topic, this.#partitions)
-    const ends = await this.#client.ends(this.#topic, this.#partitions)
+  async function newest(): Promise<ForeignRecord | undefined> {
+    const starts = await client.starts(topic, partitions)
+    const ends = await client.ends(topic, partitions)
     let last: ForeignRecord | undefined
-    for (const partition of this.#partitions) {
+    for (const partition of partitions) {
       const [start, end] = [starts[partition]!, ends[partition]!]
       let found: ForeignRecord | undefined
       for (let back = 16, from = end; found === undefined && from > start; back *= 4) {
         from = Math.max(start, end - back)
-        for await (const record of this.#records(partition, from, end))
-          if (isGreater(record, found)) found = record
+        for await (const record of records(partition, from, end)) if (isGreater(record, found)) found = record
       }
       if (found !== undefined && isGreater(found, last)) last = found
     }
@@ -216,12 +210,12 @@ class TopicSink {
   }
 
   /** The keys of the topic that have a value. */
-  async #keys(): Promise<Set<string>> {
-    const starts = await this.#client.starts(this.#topic, this.#partitions)
-    const ends = await this.#client.ends(this.#topic, this.#partitions)
+  async function keys(): Promise<Set<string>> {
+    const starts = await client.starts(topic, partitions)
+    const ends = await client.ends(topic, partitions)
     const keys = new Set<string>()
-    for (const partition of this.#partitions) {
-      for await (const { key, value } of this.#records(partition, starts[partition]!, ends[partition]!)) {
+    for (const partition of partitions) {
+      for await (const { key, value } of records(partition, starts[partition]!, ends[partition]!)) {
         if (value === undefined) keys.delete(`${key}`)
         else keys.add(`${key}`)
       }
@@ -229,14 +223,16 @@ class TopicSink {
     return keys
   }
 
-  async *#records(partition: number, from: number, end: number): AsyncGenerator<ForeignRecord> {
+  async function* records(partition: number, from: number, end: number): AsyncGenerator<ForeignRecord> {
     for (let at = from; at < end; ) {
-      const { records, next } = await this.#client.fetchForeign(this.#topic, partition, at)
+      const { records, next } = await client.fetchForeign(topic, partition, at)
       yield* records
       if (next === at) return
       at = next
     }
   }
+
+  return sink
 }
 
 const sequenceOf = (record: ForeignRecord | undefined): string =>

@@ -5,6 +5,8 @@ import type { MirroredRow } from '../engine/batches.ts'
 
 const typeOf: Readonly<Record<KeyKind, string>> = { string: 'text', number: 'double precision' }
 
+export type Mirror = ReturnType<typeof mirrorOf>
+
 /**
  * A table in PostgreSQL that mirrors a table of the app:
  *
@@ -12,111 +14,76 @@ const typeOf: Readonly<Record<KeyKind, string>> = { string: 'text', number: 'dou
  *
  * Text is ordered as in Hence, by its UTF-8 bytes (collation "C").
  */
-export class Mirror {
-  readonly #table: string
-  readonly #name: string
-  readonly #columns: readonly string[]
-  readonly #types: readonly string[]
+export function mirrorOf(schema: string, name: string, { parts }: Table) {
+  const table = `${quoted(schema)}.${quoted(name)}`
+  const columns = ['key', ...parts.map((_, i) => `part${i + 1}`)]
+  const types = ['text', ...parts.map((kind) => typeOf[kind])]
+  const definitions = columns.map(
+    (column, i) => `${column} ${types[i]}${types[i] === 'text' ? ' COLLATE "C"' : ''} NOT NULL`,
+  )
+  const gathered = `pg_temp.${quoted(`gathered ${name}`.slice(0, 63))}`
+  const update = `DO UPDATE SET value = excluded.value WHERE ${table}.value IS DISTINCT FROM excluded.value`
+  const isSame = columns.map((column) => `old.${column} = new.${column}`).join(' AND ')
+  const unnest = (types: readonly string[], columns: readonly string[]) =>
+    `unnest(${types.map((type, i) => `$${i + 1}::${type}[]`)}) AS new (${columns})`
+  const allRows = unnest([...types, 'jsonb'], [...columns, 'value'])
+  const keysOf = (rows: readonly MirroredRow[]): unknown[] =>
+    columns.map((_, i) => rows.map(({ key }) => (typeof key[i] === 'string' ? storable(key[i]) : key[i])))
+  const valuesOf = (rows: readonly MirroredRow[]) => [
+    ...keysOf(rows),
+    rows.map(({ json }) => storableJson(json!)),
+  ]
+  return {
+    /** Its name and column types; if they change, the table is created again. */
+    shape: `${name} (${types.join(', ')})`,
 
-  constructor(schema: string, name: string, { parts }: Table) {
-    this.#name = name
-    this.#table = `${quoted(schema)}.${quoted(name)}`
-    this.#columns = ['key', ...parts.map((_, i) => `part${i + 1}`)]
-    this.#types = ['text', ...parts.map((kind) => typeOf[kind])]
-  }
-
-  /** Its name and column types; if they change, the table is created again. */
-  get shape(): string {
-    return `${this.#name} (${this.#types.join(', ')})`
-  }
-
-  async make(client: Client, anew: boolean): Promise<void> {
-    if (anew) await client.query(`DROP TABLE IF EXISTS ${this.#table}`)
-    await client.query(
-      `CREATE TABLE IF NOT EXISTS ${this.#table} (${this.#definitions()}, value jsonb NOT NULL, PRIMARY ` +
-        `KEY (${this.#columns}))`,
-    )
-  }
-
-  /** Writes the present state of some rows, each of them at most once. */
-  async apply(client: Client, rows: readonly MirroredRow[]): Promise<void> {
-    const there = rows.filter(({ json }) => json !== undefined)
-    const gone = rows.filter(({ json }) => json === undefined)
-    if (there.length > 0) {
+    async make(client: Client, anew: boolean): Promise<void> {
+      if (anew) await client.query(`DROP TABLE IF EXISTS ${table}`)
       await client.query(
-        `INSERT INTO ${this.#table} SELECT * FROM ${this.#unnest(true)} ON CONFLICT (${this.#columns}) ` +
-          `${this.#update()}`,
-        this.#values(there, true),
+        `CREATE TABLE IF NOT EXISTS ${table} (${definitions}, value jsonb NOT NULL, PRIMARY KEY (${columns}))`,
       )
-    }
-    if (gone.length > 0) {
+    },
+
+    /** Writes the present state of some rows, each of them at most once. */
+    async apply(client: Client, rows: readonly MirroredRow[]): Promise<void> {
+      const there = rows.filter(({ json }) => json !== undefined)
+      const gone = rows.filter(({ json }) => json === undefined)
+      if (there.length > 0) {
+        await client.query(
+          `INSERT INTO ${table} SELECT * FROM ${allRows} ON CONFLICT (${columns}) ${update}`,
+          valuesOf(there),
+        )
+      }
+      if (gone.length > 0) {
+        await client.query(
+          `DELETE FROM ${table} AS old USING ${unnest(types, columns)} WHERE ${isSame}`,
+          keysOf(gone),
+        )
+      }
+    },
+
+    /** Creates a temporary table for a complete copy; `gatherRows` fills it, and `replace` applies it. */
+    async gather(client: Client): Promise<void> {
       await client.query(
-        `DELETE FROM ${this.#table} AS old USING ${this.#unnest(false)} WHERE ${this.#same('old', 'new')}`,
-        this.#values(gone, false),
+        `CREATE TEMP TABLE ${gathered} (${definitions}, value jsonb NOT NULL) ON COMMIT DROP`,
       )
-    }
-  }
+    },
 
-  /** Creates a temporary table for a complete copy; `gatherRows` fills it, and `replace` applies it. */
-  async gather(client: Client): Promise<void> {
-    await client.query(
-      `CREATE TEMP TABLE ${this.#gathered} (${this.#definitions()}, value jsonb NOT NULL) ON COMMIT DROP`,
-    )
-  }
+    async gatherRows(client: Client, rows: readonly MirroredRow[]): Promise<void> {
+      await client.query(`INSERT INTO ${gathered} SELECT * FROM ${allRows}`, valuesOf(rows))
+    },
 
-  async gatherRows(client: Client, rows: readonly MirroredRow[]): Promise<void> {
-    await client.query(
-      `INSERT INTO ${this.#gathered} SELECT * FROM ${this.#unnest(true)}`,
-      this.#values(rows, true),
-    )
-  }
-
-  /** Makes the table equal to the complete copy; rows that are equal already are not written. */
-  async replace(client: Client): Promise<void> {
-    const gathered = this.#gathered
-    await client.query(
-      `DELETE FROM ${this.#table} AS old WHERE NOT EXISTS (SELECT FROM ${gathered} AS new WHERE ` +
-        `${this.#same('old', 'new')})`,
-    )
-    // Two keys that differ in a NUL become one key in PostgreSQL; then one of them is kept.
-    await client.query(
-      `INSERT INTO ${this.#table} SELECT DISTINCT ON (${this.#columns}) * FROM ${gathered} ON CONFLICT ` +
-        `(${this.#columns}) ${this.#update()}`,
-    )
-  }
-
-  get #gathered(): string {
-    return `pg_temp.${quoted(`gathered ${this.#name}`.slice(0, 63))}`
-  }
-
-  #definitions(): string {
-    return this.#columns
-      .map(
-        (name, i) => `${name} ${this.#types[i]}${this.#types[i] === 'text' ? ' COLLATE "C"' : ''} NOT NULL`,
+    /** Makes the table equal to the complete copy; rows that are equal already are not written. */
+    async replace(client: Client): Promise<void> {
+      await client.query(
+        `DELETE FROM ${table} AS old WHERE NOT EXISTS (SELECT FROM ${gathered} AS new WHERE ${isSame})`,
       )
-      .join(', ')
-  }
-
-  #update(): string {
-    return `DO UPDATE SET value = excluded.value WHERE ${this.#table}.value IS DISTINCT FROM excluded.value`
-  }
-
-  #unnest(withValues: boolean): string {
-    const types = withValues ? [...this.#types, 'jsonb'] : this.#types
-    const columns = withValues ? [...this.#columns, 'value'] : this.#columns
-    return `unnest(${types.map((type, i) => `$${i + 1}::${type}[]`)}) AS new (${columns})`
-  }
-
-  #same(one: string, other: string): string {
-    return this.#columns.map((name) => `${one}.${name} = ${other}.${name}`).join(' AND ')
-  }
-
-  #values(rows: readonly MirroredRow[], withValues: boolean): unknown[] {
-    const values: unknown[] = this.#columns.map((_, i) =>
-      rows.map(({ key }) => (typeof key[i] === 'string' ? storable(key[i]) : key[i])),
-    )
-    if (withValues) values.push(rows.map(({ json }) => storableJson(json!)))
-    return values
+      // Two keys that differ in a NUL become one key in PostgreSQL; then one of them is kept.
+      await client.query(
+        `INSERT INTO ${table} SELECT DISTINCT ON (${columns}) * FROM ${gathered} ON CONFLICT ` +
+          `(${columns}) ${update}`,
+      )
+    },
   }
 }
 

@@ -8,7 +8,7 @@ import { BatchReader, type MirroredRow, pagesOf } from '../engine/batches.ts'
 import type { Engine } from '../engine/engine.ts'
 import { changeError, HenceError, retryError } from '../failure.ts'
 import { type Reporter, reporterOf } from '../report.ts'
-import { Mirror } from './mirror.ts'
+import { type Mirror, mirrorOf } from './mirror.ts'
 import { inTransaction, keepWorking, makeSchema, type PostgresConnection } from './work.ts'
 
 export interface PostgresSinkOptions<A extends App> {
@@ -286,7 +286,7 @@ function mirrorsOf(
       )
     }
     taken.add(target)
-    mirrors.set(name, new Mirror(schema, target, table))
+    mirrors.set(name, mirrorOf(schema, target, table))
   }
   return mirrors
 }
