@@ -11,10 +11,10 @@ import {
   setHolder,
   without,
 } from '../constraint/holder.ts'
-import { claim, confirm, exchange, release, serveNext, settleNext, unconfirmed } from '../constraint/judge.ts'
-import { choose, compensated, deadline, reviewDeclared } from '../constraint/review.ts'
+import { settleNext } from '../constraint/judge.ts'
+import { judges } from '../constraint/judges.ts'
 import type { ClaimHolder, HeldClaim } from '../constraint/tables.ts'
-import type { Messages, Turn } from '../constraint/turn.ts'
+import type { Messages } from '../constraint/turn.ts'
 import type { RequestRecord } from '../log/record.ts'
 import { type AppCode, type ClaimHook, unknownMessage } from './app-code.ts'
 import { type Chain, Origin } from './chain.ts'
@@ -283,23 +283,6 @@ export class ClaimMessages {
     return undefined
   }
 }
-
-/** The messages to a judged key, and the functions of its judge that derive them. */
-const judges: { readonly [T in keyof Messages]?: (turn: Turn, data: Messages[T]) => void } = {
-  'hence:claim': claim,
-  'hence:exchange': exchange,
-  'hence:release': release,
-  'hence:confirm': confirm,
-  'hence:compensated': compensated,
-  'hence:deadline': deadline,
-  'hence:unconfirmed': unconfirmed,
-  'hence:serve': serveNext,
-  'hence:choose': choose,
-  'hence:declared': reviewDeclared,
-}
-
-/** Whether a system message is derived by the judge of its key. */
-export const isOfJudge = (type: string): boolean => Object.hasOwn(judges, type)
 
 /** The claims of a request, of which one waits or waits no longer. */
 function waiting(claims: readonly HeldClaim[], constraint: string, key: string, waits: boolean): HeldClaim[] {

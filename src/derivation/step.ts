@@ -1,6 +1,7 @@
 // This file is longer than 400 lines, because the order in which one step derives stands here as a whole.
 import { correctionReactionName, effectReactionName } from '../app/app.ts'
 import { isSystemMessage } from '../app/name.ts'
+import { isOfJudge } from '../constraint/judges.ts'
 import type { EffectEnd } from '../effect/outbox.ts'
 import { changeError, type HenceError } from '../failure.ts'
 import type {
@@ -13,7 +14,7 @@ import type {
 } from '../log/record.ts'
 import { AppCode, unknownMessage } from './app-code.ts'
 import { type Chain, type Emission, Origin } from './chain.ts'
-import { ClaimMessages, isOfJudge } from './claim-messages.ts'
+import { ClaimMessages } from './claim-messages.ts'
 import type { DerivationContext, RecordContext } from './context.ts'
 import {
   askAgain,

@@ -1,4 +1,5 @@
 import { assert } from '../assert.ts'
+import { judges } from '../constraint/judges.ts'
 import type { RecordedCorrection } from '../log/record.ts'
 import { encodeKey, encodePart } from '../state/keys.ts'
 import type { TableShape, TableState } from '../state/table.ts'
@@ -84,19 +85,8 @@ export const resumeMessage = 'hence:resume'
 
 /** Messages of the judge of a key, and those that a request waits for. */
 const passing: ReadonlySet<string> = new Set([
-  'hence:claim',
-  'hence:exchange',
-  'hence:release',
-  'hence:confirm',
-  'hence:verdict',
-  'hence:compensated',
-  'hence:deadline',
-  'hence:unconfirmed',
-  'hence:serve',
-  'hence:choose',
-  'hence:settle',
-  'hence:declared',
-  resumeMessage,
+  ...Object.keys(judges),
+  ...['hence:settle', 'hence:verdict', resumeMessage],
 ])
 /** They pass if they end the request that waits. */
 const ending: ReadonlySet<string> = new Set(['hence:compensate', 'hence:lapse'])
