@@ -1,10 +1,9 @@
 import type { App, Table } from '../app/index.ts'
-import { decodeStoredOutcome, derivedOutcome } from '../derivation/stored-outcome.ts'
+import { decodeStoredOutcome, derivedOutcome, type StoredOutcome } from '../derivation/stored-outcome.ts'
 import { senderOf } from '../identity.ts'
-import { canonicalJson } from '../state/digest.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { Difference } from './difference.ts'
-import { type ComparedSide, type Entries, unequalEntries } from './merge.ts'
+import { type ComparedSide, differences, type Entries } from './merge.ts'
 import { systemTables } from './system-differences.ts'
 
 export function comparedCollections(app: App): string[] {
@@ -49,49 +48,29 @@ function hasSameKeys(a: Table, b: Table): boolean {
   return a.scope === b.scope && a.parts.join() === b.parts.join()
 }
 
-function* rowDifferences(table: Table, before: Entries, after: Entries): Generator<Difference | undefined> {
+function rowDifferences(table: Table, before: Entries, after: Entries): Generator<Difference | undefined> {
   const { name, scope, parts } = table
   const kinds = ['string', ...parts] as const
-  for (const entry of unequalEntries(before, after)) {
-    if (entry === undefined) {
-      yield undefined
-      continue
-    }
-    const was = entry.before === undefined ? undefined : JSON.parse(entry.before)
-    const is = entry.after === undefined ? undefined : JSON.parse(entry.after)
-    // The order of fields does not count, as in the digest.
-    if (was !== undefined && is !== undefined && canonicalJson(was) === canonicalJson(is)) continue
-    yield {
-      kind: 'row',
-      table: name,
-      scope,
-      key: decodeKey(kinds, entry.key).parts,
-      ...(was !== undefined && { before: was }),
-      ...(is !== undefined && { after: is }),
-    }
-  }
+  return differences<unknown>(before, after, {
+    read: (text) => (text === undefined ? undefined : JSON.parse(text)),
+    difference(key, sides) {
+      return { kind: 'row', table: name, scope, key: decodeKey(kinds, key).parts, ...sides }
+    },
+  })
 }
 
-function* outcomeDifferences(before: ComparedSide, after: ComparedSide): Generator<Difference | undefined> {
-  for (const entry of unequalEntries(before.store.range('decided'), after.store.range('decided'))) {
-    if (entry === undefined) {
-      yield undefined
-      continue
-    }
-    const { key: identity, before: was, after: is } = entry
-    // One side has forgotten this request already; that depends on when it was pruned, not on the code.
-    if (was === undefined || is === undefined) continue
-    const { partition, offset } = decodeStoredOutcome(was)
-    const [old, fresh] = [derivedOutcome(decodeStoredOutcome(was)), derivedOutcome(decodeStoredOutcome(is))]
+function outcomeDifferences(before: ComparedSide, after: ComparedSide): Generator<Difference | undefined> {
+  return differences<StoredOutcome>(before.store.range('decided'), after.store.range('decided'), {
+    read: (text) => (text === undefined ? undefined : decodeStoredOutcome(text)),
     // No outcome is `null`, so it can stand for "not decided yet".
-    if (canonicalJson(old ?? null) === canonicalJson(fresh ?? null)) continue
-    yield {
-      kind: 'outcome',
-      ...senderOf(identity),
-      partition,
-      offset,
-      ...(old && { before: old }),
-      ...(fresh && { after: fresh }),
-    }
-  }
+    compared: (stored) => derivedOutcome(stored) ?? null,
+    difference(identity, { before: was, after: is }) {
+      // One side has forgotten this request already; that depends on when it was pruned, not on the code.
+      if (was === undefined || is === undefined) return undefined
+      const { partition, offset } = was
+      const [old, fresh] = [derivedOutcome(was), derivedOutcome(is)]
+      const sides = { ...(old && { before: old }), ...(fresh && { after: fresh }) }
+      return { kind: 'outcome', ...senderOf(identity), partition, offset, ...sides }
+    },
+  })
 }

@@ -1,5 +1,7 @@
 import type { App } from '../app/index.ts'
+import { canonicalJson } from '../state/digest.ts'
 import type { Store } from '../state/store.ts'
+import type { BeforeAfter, Difference } from './difference.ts'
 
 /** One side of a comparison: an app, and everything that it has derived, saved by a checkpoint. */
 export interface ComparedSide {
@@ -53,5 +55,35 @@ export function* unequalEntries(before: Entries, after: Entries): Generator<Uneq
     // A store's cursor stays open until its range is exhausted or returned from.
     a.return?.()
     b.return?.()
+  }
+}
+
+/** How two collections are compared whose texts stand for values. */
+interface Comparison<Value> {
+  /** The value of a text on a side; undefined if that side has none. */
+  read(text: string | undefined, side: 'before' | 'after', key: string): Value | undefined
+  /** The part of a value that decides whether two differ; default all of it. The order of fields does not count. */
+  compared?(value: Value): unknown
+  difference(key: string, sides: BeforeAfter<Value>): Difference | undefined
+}
+
+/** Yields what differs between two collections, and `undefined` now and then; see `unequalEntries`. */
+export function* differences<Value>(
+  before: Entries,
+  after: Entries,
+  { read, compared = (value) => value, difference }: Comparison<Value>,
+): Generator<Difference | undefined> {
+  for (const entry of unequalEntries(before, after)) {
+    if (entry === undefined) {
+      yield undefined
+      continue
+    }
+    const was = read(entry.before, 'before', entry.key)
+    const is = read(entry.after, 'after', entry.key)
+    const isOnBoth = was !== undefined && is !== undefined
+    if (isOnBoth && canonicalJson(compared(was)) === canonicalJson(compared(is))) continue
+    const sides = { ...(was !== undefined && { before: was }), ...(is !== undefined && { after: is }) }
+    const found = difference(entry.key, sides)
+    if (found !== undefined) yield found
   }
 }

@@ -14,11 +14,10 @@ import {
 import { type Timer, timers } from '../derivation/timers.ts'
 import { type EffectRow, effects } from '../effect/outbox.ts'
 import { senderOf } from '../identity.ts'
-import { canonicalJson } from '../state/digest.ts'
 import { decodeKey } from '../state/keys.ts'
 import { storedRow, type TableShape } from '../state/table.ts'
 import type { BeforeAfter, ComparedClaim, ComparedEffect, Difference, UsageDifference } from './difference.ts'
-import { type ComparedSide, unequalEntries } from './merge.ts'
+import { type ComparedSide, differences } from './merge.ts'
 
 /**
  * How a system table is compared. Its rows also hold values that do not matter to a person who chooses
@@ -43,30 +42,23 @@ function systemTable<Row, Shown>(
     readonly absent?: (app: App, parts: readonly string[]) => Shown | undefined
   } = {},
 ): SystemTable {
-  const { compared = (all) => all, absent = () => undefined } = options
+  const { absent = () => undefined, ...more } = options
   const kinds = ['string', ...shape.parts] as const
   const collection = `t:${shape.name}`
-  const read = (app: App, parts: readonly string[], text: string | undefined) =>
-    text === undefined ? absent(app, parts) : shown(storedRow(shape, text) as Row, app, parts)
-  const essence = (side: Shown | undefined) => (side === undefined ? '' : canonicalJson(compared(side)))
+  const partsOf = (key: string) => decodeKey(kinds, key).parts as string[]
   return {
     shape,
-    *comparison(before, after) {
-      for (const entry of unequalEntries(before.store.range(collection), after.store.range(collection))) {
-        if (entry === undefined) {
-          yield undefined
-          continue
-        }
-        const parts = decodeKey(kinds, entry.key).parts as string[]
-        const was = read(before.app, parts, entry.before)
-        const is = read(after.app, parts, entry.after)
-        if (essence(was) === essence(is)) continue
-        const found = difference(parts, {
-          ...(was !== undefined && { before: was }),
-          ...(is !== undefined && { after: is }),
-        })
-        if (found !== undefined) yield found
-      }
+    comparison(before, after) {
+      const sides = { before, after }
+      return differences<Shown>(before.store.range(collection), after.store.range(collection), {
+        ...more,
+        read(text, side, key) {
+          const { app } = sides[side]
+          if (text === undefined) return absent(app, partsOf(key))
+          return shown(storedRow(shape, text) as Row, app, partsOf(key))
+        },
+        difference: (key, found) => difference(partsOf(key), found),
+      })
     },
   }
 }

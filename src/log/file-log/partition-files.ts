@@ -66,14 +66,12 @@ export async function unfinishedFiles(disk: Disk, log: string): Promise<string[]
  * @throws HenceError `log-damaged` (operator) for a gap in their numbers, or without any
  */
 export async function listSegments({ disk, directory, lineage }: PartitionFiles): Promise<Segment[]> {
-  const names = (await disk.list(directory)) ?? []
-  const found = names
-    .map((name) => ({ name, parsed: parseSegmentName(name) }))
-    .filter(({ parsed }) => parsed !== undefined)
-    .sort((a, b) => a.parsed!.number - b.parsed!.number)
+  const found = ((await disk.list(directory)) ?? []).flatMap((name) => {
+    const parsed = parseSegmentName(name)
+    return parsed === undefined ? [] : { name, ...parsed }
+  })
   const segments: Segment[] = []
-  for (const { name, parsed } of found) {
-    const { number, baseOffset } = parsed!
+  for (const { name, number, baseOffset } of found.sort((a, b) => a.number - b.number)) {
     if (number !== segments.length) throw missing(directory, segments.length)
     const path = join(directory, name)
     const size = await withFile(disk, path, 'read', (file) => checkSegment(file, path, lineage))
