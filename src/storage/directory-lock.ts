@@ -70,7 +70,7 @@ export async function lockDirectory(directory: string, options: LockOptions = {}
       let flock: Flock | 'busy' | undefined
       try {
         flock = await flockDirectory(directory, 'exclusive')
-        if (flock !== 'busy') return new HeldLock(directory, file, flock, clock)
+        if (flock !== 'busy') return heldLock(directory, file, flock, clock)
       } catch (error) {
         if (flock !== 'busy') flock?.release()
         file.release()
@@ -96,50 +96,34 @@ export async function lockDirectory(directory: string, options: LockOptions = {}
   }
 }
 
-class HeldLock implements DirectoryLock {
-  readonly #directory: string
-  readonly #file: { release(): void }
-  readonly #flock: Flock | undefined
-  readonly #path: string
-  readonly #holder: string
-  /** `lock.json` as this process wrote it. */
-  #written: Stamp | undefined
-
-  constructor(directory: string, file: { release(): void }, flock: Flock | undefined, clock: Clock) {
-    this.#directory = directory
-    this.#file = file
-    this.#flock = flock
-    this.#path = join(directory, holderName)
-    const since = new Date(clock.now()).toISOString()
-    this.#holder = JSON.stringify({ pid: process.pid, host: hostname(), since, id: randomUUID() })
-    useReserve(directory)
-    const unfinished = `${this.#path}.unfinished`
-    fs.writeFileSync(unfinished, this.#holder, { mode: 0o600 })
-    fs.renameSync(unfinished, this.#path)
-    this.#written = stampOf(this.#path)
-  }
-
-  check(): void {
-    if (this.#flock !== undefined) return
-    const [written, found] = [this.#written, stampOf(this.#path)]
-    const isSame = written && found && written.ino === found.ino && written.ctimeMs === found.ctimeMs
-    if (!isSame) this.#examine()
-  }
-
-  async release(): Promise<void> {
-    this.#flock?.release()
-    this.#file.release()
-  }
-
-  /** `lock.json` is not the file that this process wrote: finds out why. */
-  #examine(): void {
-    const text = textOf(this.#path)
-    if (text === this.#holder) {
+/** The lock that this process has just got, once `lock.json` names it. */
+function heldLock(
+  directory: string,
+  file: { release(): void },
+  flock: Flock | undefined,
+  clock: Clock,
+): DirectoryLock {
+  const path = join(directory, holderName)
+  const since = new Date(clock.now()).toISOString()
+  const holder = JSON.stringify({ pid: process.pid, host: hostname(), since, id: randomUUID() })
+  useReserve(directory)
+  fs.writeFileSync(`${path}.unfinished`, holder, { mode: 0o600 })
+  fs.renameSync(`${path}.unfinished`, path)
+  let written = stampOf(path)
+  return {
+    check() {
+      if (flock !== undefined) return
+      const found = stampOf(path)
+      if (written && found && written.ino === found.ino && written.ctimeMs === found.ctimeMs) return
+      const text = textOf(path)
+      if (text !== holder) throw taken(directory, text)
       // Its attributes changed, or it was put back.
-      this.#written = stampOf(this.#path)
-      return
-    }
-    throw taken(this.#directory, text)
+      written = stampOf(path)
+    },
+    async release() {
+      flock?.release()
+      file.release()
+    },
   }
 }
 
@@ -182,10 +166,14 @@ async function isFlocked(directory: string): Promise<boolean> {
 }
 
 async function readHolder(directory: string): Promise<LockHolder | undefined> {
+  return holderIn(await readFile(join(directory, holderName), 'utf8').catch(() => ''))
+}
+
+/** Undefined where the file is being written, or never was; the lock does not depend on it. */
+function holderIn(text: string): LockHolder | undefined {
   try {
-    return JSON.parse(await readFile(join(directory, holderName), 'utf8'))
+    return JSON.parse(text)
   } catch {
-    // It is being written, or never was; the lock does not depend on it.
     return undefined
   }
 }
@@ -196,18 +184,12 @@ export function nameOf(holder: LockHolder | 'unknown' | undefined): string {
 }
 
 function taken(directory: string, text: string | undefined): HenceError {
-  let holder: LockHolder | undefined
-  try {
-    holder = text === undefined ? undefined : JSON.parse(text)
-  } catch {
-    holder = undefined
-  }
   return operatorError(
     'data-taken',
     text === undefined
       ? `The lock files of ${directory} were removed, so another process may have taken it. This one ` +
           'writes nothing more: start it again.'
-      : `${directory} was taken by ${nameOf(holder)} while this process had it open, because its lock was ` +
+      : `${directory} was taken by ${nameOf(holderIn(text))} while this process had it open, because its lock was ` +
           'removed or lost. This process writes nothing more; stop it.',
   )
 }
