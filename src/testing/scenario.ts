@@ -96,20 +96,14 @@ export class Scenario<A extends App> {
    * output of the older schema; it is upcast before it is derived.
    */
   givenOlder(version: number, type: RequestName<A>, input: Json, by: SentBy = {}): this {
-    const identity = this.#identity(by)
-    const sent = JSON.stringify(input)
-    const record = { kind: 'request', identity, type, version, input: sent, output: undefined } as const
-    return this.#take(type, record, by.at ?? this.#time + 1000).#assertAccepted(type)
+    const sent = { version, input: JSON.stringify(input), output: undefined }
+    return this.#request(type, sent, by).#assertAccepted(type)
   }
 
   /** Applies the request that the following `then…` calls check. */
   when<N extends RequestName<A>>(type: N, input: RequestInput<A, N>, by: SentBy = {}): this {
     const { app, realm } = this.#program
-    const message = messageOf(requestOf(app, type), inputOf(type, input, realm), realm)
-    const identity = this.#identity(by)
-    const { version, input: sent, output } = message
-    const record = { kind: 'request', identity, type, version, input: sent, output } as const
-    return this.#take(type, record, by.at ?? this.#time + 1000)
+    return this.#request(type, messageOf(requestOf(app, type), inputOf(type, input, realm), realm), by)
   }
 
   /** Completes the oldest pending effect of a type with a result. `then…` calls check what reactions did. */
@@ -241,8 +235,13 @@ export class Scenario<A extends App> {
       .sort((a, b) => a.at - b.at)
   }
 
-  #identity({ requestId = `request-${this.#count + 1}`, principal = '' }: SentBy) {
-    return identityOf(requestId, principal)
+  #request(
+    type: string,
+    { version, input, output }: Pick<RequestRecord, 'version' | 'input' | 'output'>,
+    { requestId = `request-${this.#count + 1}`, principal = '', at = this.#time + 1000 }: SentBy,
+  ): this {
+    const identity = identityOf(requestId, principal)
+    return this.#take(type, { kind: 'request', identity, type, version, input, output }, at)
   }
 
   #assertAccepted(type: string): this {
