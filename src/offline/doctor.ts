@@ -178,11 +178,8 @@ async function addRehearsal(folder: string, add: AddFinding): Promise<void> {
     const { time, positions, generation } = rehearsed
     const when = new Date(time).toISOString()
     const records = recordsBefore(positions)
-    add(
-      'fine',
-      'rehearsed',
-      `At ${when} the log, derived again from ${records} records, gave generation ${generation} as it was.`,
-    )
+    const message = `At ${when} the log, derived again from ${records} records, gave generation ${generation} as it was.`
+    add('fine', 'rehearsed', message)
   }
 }
 
@@ -191,13 +188,10 @@ function addRuling(
   { offset, type, key, version, message }: Ruling,
   add: AddFinding,
 ): void {
-  add(
-    'warning',
-    'derivation-ruled',
-    `Record ${partition}:${offset} (${type} ${failedKey(key)}) counts as failed for version ${version.slice(0, 12)} of the ` +
-      `code: ${message}`,
-    { todo: 'If that code is in force, mend it and promote it: the record is then derived, and corrected.' },
-  )
+  const record = `Record ${partition}:${offset} (${type} ${failedKey(key)})`
+  const todo = 'If that code is in force, mend it and promote it: the record is then derived, and corrected.'
+  const ruled = `${record} counts as failed for version ${version.slice(0, 12)} of the code: ${message}`
+  add('warning', 'derivation-ruled', ruled, { todo })
 }
 
 function addSuspect(data: string, add: AddFinding): void {
@@ -205,12 +199,10 @@ function addSuspect(data: string, add: AddFinding): void {
   if (suspect === 'none' || suspect === undefined) return
   const { partition, offset, begun } = suspect
   const times = begun === 1 ? 'A process' : `${begun} processes in a row`
-  add('warning', 'derivation-suspected', `${times} died at record ${partition}:${offset}.`, {
-    todo:
-      'Start again: after two deaths the record is derived in a process of its own, and ruled on if it ' +
-      'ends that too. ' +
-      `By hand: \`hence rule ${partition}:${offset}\`.`,
-  })
+  const todo =
+    'Start again: after two deaths the record is derived in a process of its own, and ruled on if it ends that ' +
+    `too. By hand: \`hence rule ${partition}:${offset}\`.`
+  add('warning', 'derivation-suspected', `${times} died at record ${partition}:${offset}.`, { todo })
 }
 
 /** @returns the offset at which the partition ends; undefined where it is damaged */
@@ -236,21 +228,15 @@ async function examinePartition(
   }
   const { end } = found
   const { tip, tornEnd, segments } = snapshot.findings!
-  add(
-    'fine',
-    'partition',
-    `Partition ${partition}: ${counted(end, 'record')} in ${counted(segments.length, 'segment')}, whole.`,
-  )
+  const whole = `${counted(end, 'record')} in ${counted(segments.length, 'segment')}, whole.`
+  add('fine', 'partition', `Partition ${partition}: ${whole}`)
   if (tornEnd === tip.position || examined.inUse) return end
   examined.hasTornTail = true
   const file = segments.at(-1)!.path
-  add(
-    'mended',
-    'log-torn-tail',
+  const torn =
     `An unfinished write of ${tornEnd - tip.position} bytes is at the end of ${file}, byte ${tip.position}. ` +
-      'It was never acknowledged. The next start copies it aside and cuts it off.',
-    { file, byte: tip.position },
-  )
+    'It was never acknowledged. The next start copies it aside and cuts it off.'
+  add('mended', 'log-torn-tail', torn, { file, byte: tip.position })
   return end
 }
 

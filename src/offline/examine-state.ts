@@ -103,12 +103,10 @@ async function examineControls({
   const { facts, unfinished } = await findControls(log)
   if (unfinished !== undefined) {
     const { record, missing } = unfinished
-    add(
-      'mended',
-      'control-unfinished',
+    const message =
       `Control record ${record.control.number} (${record.control.type}) is missing in ${missing.length} ` +
-        `of ${ends.length} partitions. The next start writes it there before anything else.`,
-    )
+      `of ${ends.length} partitions. The next start writes it there before anything else.`
+    add('mended', 'control-unfinished', message)
   }
   for (const { code, message, isNeeded, ...place } of await checkPromotions(data, log, facts)) {
     const todo = 'Put the file back from a copy of the data directory.'
@@ -153,23 +151,19 @@ async function examineGeneration(
   }
   const { logId, positions } = checkpoint
   if (logId !== snapshot.id || positions.length !== snapshot.partitions.length) {
-    addUseless(
-      'state-of-another-log',
-      `The derived state of generation ${generation} belongs to log ${logId}; the log here is ${snapshot.id}.`,
-    )
+    const message = `The derived state of generation ${generation} belongs to log ${logId}; the log here is ${snapshot.id}.`
+    addUseless('state-of-another-log', message)
     return undefined
   }
   // A log that is damaged cannot be compared; that is a finding of its own.
   const isWhole = !ends.includes(undefined)
   const ahead = positions.findIndex((position, partition) => position > (ends[partition] ?? position))
   if (ahead >= 0) {
-    add(
-      'wrong',
-      'log-shorter-than-state',
+    const message =
       `Partition ${ahead} ends at offset ${ends[ahead]}, but the tables of generation ${generation} were ` +
-        `derived from ${positions[ahead]} records: a part of the log is missing.`,
-      { generation, todo: 'Put the log back from a copy. Only if there is none, remove the folder `state`.' },
-    )
+      `derived from ${positions[ahead]} records: a part of the log is missing.`
+    const todo = 'Put the log back from a copy. Only if there is none, remove the folder `state`.'
+    add('wrong', 'log-shorter-than-state', message, { generation, todo })
   } else if (isWhole && (await otherBranch(logOfSnapshot(snapshot), linksOf(checkpoint))) !== undefined) {
     addUseless(
       'state-of-another-log',
@@ -238,20 +232,12 @@ async function examineCode(
     if (kept.has(version)) {
       add('fine', 'code', `The code of version ${name}, of generation ${generation}, is kept.`)
     } else if (!isKept || version === inForce) {
-      const message =
-        `The code of version ${name}, of generation ${generation}, is not kept here. A ` +
-        'start with it keeps it.'
+      const message = `The code of version ${name}, of generation ${generation}, is not kept here. A start with it keeps it.`
       add('fine', 'code-not-kept', message)
     } else {
-      add(
-        isNext(version) ? 'wrong' : 'warning',
-        'code-not-kept',
-        `The code of version ${name}, which derived generation ${generation}, is not kept here.`,
-        {
-          generation,
-          todo: `Put \`code/${version}.js\` back from a copy. Without it the generation cannot be derived again.`,
-        },
-      )
+      const message = `The code of version ${name}, which derived generation ${generation}, is not kept here.`
+      const todo = `Put \`code/${version}.js\` back from a copy. Without it the generation cannot be derived again.`
+      add(isNext(version) ? 'wrong' : 'warning', 'code-not-kept', message, { generation, todo })
     }
   }
 }
