@@ -1,8 +1,9 @@
 import { basename, dirname } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { HenceError } from '../failure.ts'
-import type { Disk, DiskFile } from '../log/file-log/disk.ts'
+import { type Disk, type DiskFile, withFile } from '../log/file-log/disk.ts'
 import { openFileLog } from '../log/file-log/file-log.ts'
+import { readBytes } from '../log/file-log/segment-scan.ts'
 import { type MemoryStore, memoryStore } from '../state/memory-store.ts'
 import { dataUnusable, keep, type Storage } from '../storage/storage.ts'
 import { type Fault, type Operation, simulatedDisk } from './simulated-disk.ts'
@@ -186,12 +187,7 @@ function all<T extends object>(of: T, lasting: Lasting): T {
 
 async function kept(disk: Disk, path: string): Promise<string | undefined> {
   if (!(await disk.list(dirname(path)))?.includes(basename(path))) return undefined
-  const file = await disk.open(path, 'read')
-  try {
-    const bytes = Buffer.alloc(await file.size())
-    await file.read(bytes, 0)
-    return bytes.toString()
-  } finally {
-    await file.close()
-  }
+  return withFile(disk, path, 'read', async (file) =>
+    (await readBytes(file, 0, await file.size())).toString(),
+  )
 }
