@@ -9,7 +9,7 @@ export interface Messages {
   /** Puts a claim in the place of others, because its request was accepted. */
   'hence:exchange': Asked
   /** Answers a strict claim. */
-  'hence:verdict': HeldClaim & {
+  'hence:verdict': ClaimOfHolder & {
     /** `full`: denied, and the waiting list has no room. */
     readonly verdict: 'granted' | 'denied' | 'waits' | 'full'
   }
@@ -17,9 +17,9 @@ export interface Messages {
   'hence:release': ClaimRef & { readonly units?: number }
   'hence:confirm': ClaimRef
   /** Notifies the holder that `settle` released its unconfirmed claim. */
-  'hence:lapse': HeldClaim
+  'hence:lapse': ClaimOfHolder
   /** Notifies the holder that it must give way, or has not confirmed in time. */
-  'hence:compensate': HeldClaim & {
+  'hence:compensate': ClaimOfHolder & {
     readonly violation: string | null
     /** Its number among the victims of the violation. */
     readonly victim?: number
@@ -27,7 +27,7 @@ export interface Messages {
   /** Notifies the holder that its claim waits. */
   'hence:queued': Messages['hence:compensate']
   /** Notifies the holder that it has what it waited for. */
-  'hence:served': HeldClaim & { readonly confirmBy: number | null }
+  'hence:served': ClaimOfHolder & { readonly confirmBy: number | null }
   /** Fires when the time to confirm a served claim has passed. */
   'hence:unconfirmed': ClaimRef
   /** Goes on serving the waiting list of a key. */
@@ -79,7 +79,7 @@ interface Holding {
 }
 
 /** Identifies a claim to the request that holds it. */
-type HeldClaim = Holding & { readonly constraint: string; readonly key: string }
+type ClaimOfHolder = Holding & { readonly constraint: string; readonly key: string }
 
 /** The part of a derivation, under one key, that the judge and the holders use. */
 export interface Turn {
