@@ -25,18 +25,14 @@ import { readPartition, segmentOf } from './partition-read.ts'
 import { segmentHeaderBytes } from './segment.ts'
 import type { Tip } from './tip.ts'
 import { mend } from './torn-tail.ts'
-import { WrittenSegments } from './written-segments.ts'
+import { WrittenSegments, type WrittenSegmentsOptions } from './written-segments.ts'
 
-export interface PartitionOptions {
-  readonly files: PartitionFiles
-  readonly segmentBytes: number
+interface PartitionOptions extends WrittenSegmentsOptions {
   /** How long after the last append the partition is sealed, in milliseconds; 0: at once. */
   readonly sealAfterMs: number
   readonly clock: Clock
   readonly time: LogTime
   readonly report: Reporter
-  /** Throws `data-taken` if another process has taken the directory. */
-  readonly own: () => void
   /** The partition in the carrier of which the files are a copy; undefined: the files are the log. */
   readonly carried?: CarriedPartition | undefined
   /** Called when the copy has become durable up to a later batch. */

@@ -2,12 +2,16 @@ import { ActiveSegment } from './active-segment.ts'
 import { type BatchHeader, headerBytes, isContinued } from './batch.ts'
 import { BatchIndex } from './batch-index.ts'
 import type { Findings } from './inspection.ts'
-import type { PartitionOptions } from './partition.ts'
 import { adoptSpare, growSegment, makeSpare, type PartitionFiles } from './partition-files.ts'
 import type { Segment } from './segment.ts'
 import { continuedIn, type Tip, tipAfter } from './tip.ts'
 
-type WrittenSegmentsOptions = Pick<PartitionOptions, 'files' | 'segmentBytes' | 'own'>
+export interface WrittenSegmentsOptions {
+  readonly files: PartitionFiles
+  readonly segmentBytes: number
+  /** Throws `data-taken` if another process has taken the directory. */
+  readonly own: () => void
+}
 
 /** Where a segment of a copy ended when one with more room took its place; a reader may have it open. */
 const outgrown = new WeakMap<Segment, number>()
