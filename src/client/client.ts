@@ -18,7 +18,7 @@ import { type Clock, systemClock } from '../clock.ts'
 import { changeError, HenceError } from '../failure.ts'
 import { answeredId, checkRequestId } from '../identity.ts'
 import type { Backoff } from './backoff.ts'
-import { Drain, type ExpiredChoice, type OpenRequest } from './drain.ts'
+import { type Drain, type ExpiredChoice, type OpenRequest, startDrain } from './drain.ts'
 import { Exchange, type ExchangeOptions } from './exchange.ts'
 import { jsonText } from './json-text.ts'
 import { Listeners } from './listeners.ts'
@@ -192,12 +192,7 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     throw changeError('option-invalid', `\`parallel\` must be a whole number from 1 on, not ${parallel}.`)
   const exchange = new Exchange(options)
   const listeners = new Listeners<ClientEvents<A>>()
-  /**
-   * Tokens of accepted requests that this client has not read past yet. Reads wait for these tokens, so that
-   * a caller who received an outcome sees it, in whatever partition it is. Each token stands for its own
-   * request, so the latest does not replace those before it. Once a read has waited for a token, all later
-   * reads see it.
-   */
+  /** Tokens of accepted requests, each of its own partition, that no read of this client has waited for yet. */
   const tokens = new Set<string>()
   const note = (token: string) => {
     tokens.add(token)
@@ -205,13 +200,13 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
     if (tokens.size > tokensMax) tokens.delete(oldest!)
   }
   const closing = new AbortController()
-  const following = { exchange, backoff, clock, random }
-  const reading = new Reading({ ...following, patienceMs, closing: closing.signal })
+  const following = { exchange, backoff, clock, random, closing: closing.signal }
+  const reading = new Reading({ ...following, patienceMs })
   /** By the time of the server, as far as an answer has said it: the clock of a device may be wrong. */
   const newId = () => v7({ msecs: clock.now() + exchange.aheadMs })
   let draining: Drain | undefined
   const opened = options.outbox.open().then(async (outbox) => {
-    draining = await Drain.start({
+    draining = await startDrain({
       ...following,
       outbox,
       parallel,
@@ -268,7 +263,7 @@ export function client<A extends App>(options: ClientOptions): Client<A> {
       subscribe(
         { tables, prefix, from },
         { changes: (changes, position) => listener(changes as never, position), anew, ended },
-        { ...following, closing: closing.signal },
+        following,
       ),
     async close() {
       page.removeEventListener?.('online', goOn)

@@ -55,8 +55,8 @@ export function connect<A extends App>(
   const exchange = new Exchange({ ...options, url })
   const closing = new AbortController()
   const { signal } = closing
-  const asking = { exchange, backoff, clock, random }
-  const reading = new Reading({ ...asking, patienceMs, closing: signal })
+  const asking = { exchange, backoff, clock, random, closing: signal }
+  const reading = new Reading({ ...asking, patienceMs })
 
   /** Sends a request until an answer decides something. */
   const send = async <Result>(
@@ -92,10 +92,7 @@ export function connect<A extends App>(
     get: (table, key, options) => reading.get(table, key, tokensOf(options), options?.at) as Promise<never>,
     scan: (table, query = {}, options) =>
       reading.scan(table, query, tokensOf(options), options?.at) as Promise<never>,
-    subscribe: (changes, ended) =>
-      subscribe({ tables: [] }, { changes, ended }, { ...asking, closing: signal }),
-    async close() {
-      closing.abort()
-    },
+    subscribe: (changes, ended) => subscribe({ tables: [] }, { changes, ended }, asking),
+    close: async () => closing.abort(),
   }
 }

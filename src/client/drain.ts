@@ -1,7 +1,7 @@
-import canonicalize from 'canonicalize'
 import type { Reply } from '../app/index.ts'
 import { pause } from '../clock.ts'
-import { changeError, HenceError, retryError } from '../failure.ts'
+import { changeError, HenceError, retryError, thrownText } from '../failure.ts'
+import { sameMessage } from '../identity.ts'
 import { type Asking, pauseMs } from './backoff.ts'
 import { closed, type HttpAnswer } from './exchange.ts'
 import type { News, OpenOutbox, StoredRequest } from './outbox.ts'
@@ -58,284 +58,262 @@ const isUuid7 = /^.{14}7.{21}$/
 /** After this many tries a request counts as stuck. */
 const triesUntilStuck = 10
 
+export type Drain = Awaited<ReturnType<typeof startDrain>>
+
 /**
  * Empties an outbox: sends each stored request until it is decided, queue by queue. Within a queue a request
  * is sent only after the one ahead of it is decided; queues do not wait for each other, up to a bound.
  */
-export class Drain {
-  readonly #options: DrainOptions
-  readonly #storing = new Set<Promise<void>>()
-  readonly #turns: Turns
-  readonly #open = new Map<string, OpenRequest>()
-  readonly #lanes = new Map<string, Lane>()
-  readonly #closing = new AbortController()
+export async function startDrain(options: DrainOptions) {
+  const { outbox, clock, exchange, isFinal, newId, expired, tell } = options
+  const { others } = outbox
+  const storing = new Set<Promise<void>>()
+  const turns = new Turns(options.parallel)
+  const open = new Map<string, OpenRequest>()
+  const lanes = new Map<string, Lane>()
+  const closing = new AbortController()
+  const { signal } = closing
 
-  static async start(options: DrainOptions): Promise<Drain> {
-    const drain = new Drain(options)
-    options.outbox.others?.hear((news) => drain.#hear(news))
-    for (const stored of await options.outbox.list()) drain.#adopt(stored)
-    return drain
-  }
-
-  private constructor(options: DrainOptions) {
-    this.#options = options
-    this.#turns = new Turns(options.parallel)
-  }
-
-  /** Stores a request and sends it; resolves when it is decided. */
-  submit(stored: StoredRequest): Promise<Reply> {
-    return new Promise((resolve, reject) => {
-      if (this.#closing.signal.aborted) return reject(closed())
-      const waiter = { resolve, reject }
-      const known = this.#open.get(stored.requestId)
-      if (known) {
-        if (same(known.stored, stored)) known.waiters.push(waiter)
-        else reject(reused(known.stored))
-        return
-      }
-      const request = opened(stored, { perhapsTaken: false, waiters: [waiter] })
-      this.#open.set(stored.requestId, request)
-      const storing = this.#store(request).finally(() => this.#storing.delete(storing))
-      this.#storing.add(storing)
-    })
-  }
-
-  /** The requests that are stored and undecided, oldest first in a queue, once those under way are. */
-  async pending(): Promise<OpenRequest[]> {
-    await Promise.all(this.#storing)
-    return [...this.#lanes.values()].flatMap(({ requests }) => requests)
-  }
-
-  /** Ends every pause between tries. */
-  retry(): void {
-    for (const lane of this.#lanes.values()) lane.wake?.abort()
-  }
-
-  /** Stops sending. Undecided requests stay stored, and pending `submit` calls reject. */
-  async close(): Promise<void> {
-    this.#closing.abort()
-    this.retry()
-    for (const { waiters } of this.#open.values()) {
-      for (const waiter of waiters.splice(0)) waiter.reject(closed())
-    }
-    await Promise.all([...this.#lanes.values()].map(({ running }) => running))
-    await this.#options.outbox.close()
-  }
-
-  async #store(request: OpenRequest): Promise<void> {
-    const { outbox } = this.#options
+  async function store(request: OpenRequest): Promise<void> {
+    const { queue, requestId } = request.stored
     // A request that is sent next is stored as sent, with no write of its own. One behind another whose tries
     // fail may wait for long.
-    const isHeldUp = this.#lanes.get(request.stored.queue)?.requests[0]?.problem !== undefined
+    const isHeldUp = lanes.get(queue)?.requests[0]?.problem !== undefined
     if (isHeldUp && outbox.replace) request.stored = { ...request.stored, unsent: true }
     try {
       await outbox.add(request.stored)
     } catch (error) {
-      this.#open.delete(request.stored.requestId)
+      open.delete(requestId)
       for (const waiter of request.waiters) waiter.reject(notStored(error))
       return
     }
-    this.#options.outbox.others?.tell({ kind: 'stored', request: request.stored })
-    this.#line(request)
+    others?.tell({ kind: 'stored', request: request.stored })
+    line(request)
   }
 
   /** Adds a request that another page or an earlier process stored, or learns that it was sent there. */
-  #adopt(stored: StoredRequest): void {
-    const known = this.#open.get(stored.requestId)
+  function adopt(stored: StoredRequest): void {
+    const known = open.get(stored.requestId)
     if (known?.stored.unsent && !stored.unsent) {
       known.stored = stored
       known.perhapsTaken = true
     }
     if (known) return
     const request = opened(stored, { perhapsTaken: !stored.unsent, waiters: [] })
-    this.#open.set(stored.requestId, request)
-    this.#line(request)
+    open.set(stored.requestId, request)
+    line(request)
   }
 
-  #line(request: OpenRequest): void {
+  function line(request: OpenRequest): void {
     const { queue } = request.stored
-    let lane = this.#lanes.get(queue)
+    let lane = lanes.get(queue)
     if (lane === undefined) {
       lane = { name: queue, requests: [], running: undefined, wake: undefined }
-      this.#lanes.set(queue, lane)
+      lanes.set(queue, lane)
     }
     lane.requests.push(request)
-    lane.running ??= this.#run(lane)
-    this.#options.tell('pending', request)
+    lane.running ??= run(lane)
+    tell('pending', request)
   }
 
-  async #run(lane: Lane): Promise<void> {
-    const { signal } = this.#closing
-    const others = this.#options.outbox.others
+  async function run(lane: Lane): Promise<void> {
     // Begins in a later microtask, after `running` is set.
     await undefined
     for (let failures = 0; lane.requests.length > 0 && !signal.aborted; ) {
       try {
-        if (others === undefined) await this.#empty(lane)
+        if (others === undefined) await empty(lane)
         else {
           await others.alone(lane.name, signal, async () => {
-            await this.#compare(lane)
-            await this.#empty(lane)
+            await compare(lane)
+            await empty(lane)
           })
         }
         failures = 0
       } catch {
         // The outbox did not answer. Keep the known requests and ask again.
-        await pause(this.#options.clock, pauseMs(this.#options, ++failures), signal)
+        await pause(clock, pauseMs(options, ++failures), signal)
       }
     }
     lane.running = undefined
-    if (lane.requests.length === 0) this.#lanes.delete(lane.name)
+    if (lane.requests.length === 0) lanes.delete(lane.name)
   }
 
   /**
    * Another client may have emptied this queue, or added to it, while this one waited for its turn. A request
-   * that the other decided is dropped, unless a caller still waits here: then it is sent again to get the
-   * outcome.
+   * that the other decided is dropped, unless a caller waits here: then it is sent again to get the outcome.
    */
-  async #compare(lane: Lane): Promise<void> {
-    const stored = (await this.#options.outbox.list()).filter(({ queue }) => queue === lane.name)
+  async function compare(lane: Lane): Promise<void> {
+    const stored = (await outbox.list()).filter(({ queue }) => queue === lane.name)
     const order = new Map(stored.map(({ requestId }, i) => [requestId, i]))
     for (const request of [...lane.requests]) {
-      if (!order.has(request.stored.requestId) && request.waiters.length === 0) this.#drop(lane, request)
+      if (!order.has(request.stored.requestId) && request.waiters.length === 0) drop(lane, request)
     }
-    for (const each of stored) this.#adopt(each)
+    for (const each of stored) adopt(each)
     const place = ({ stored: { requestId } }: OpenRequest) => order.get(requestId) ?? -1
     lane.requests.sort((a, b) => place(a) - place(b))
   }
 
-  async #empty(lane: Lane): Promise<void> {
-    for (;;) {
-      const [first] = lane.requests
-      if (first === undefined || this.#closing.signal.aborted) return
-      await this.#send(lane, first)
-    }
+  async function empty(lane: Lane): Promise<void> {
+    while (lane.requests.length > 0 && !signal.aborted) await send(lane, lane.requests[0]!)
   }
 
   /** Tries until the request is decided, here or by another client, or until this client closes. */
-  async #send(lane: Lane, request: OpenRequest): Promise<void> {
-    const { signal } = this.#closing
-    while (this.#open.has(request.stored.requestId) && !signal.aborted) {
+  async function send(lane: Lane, request: OpenRequest): Promise<void> {
+    while (open.has(request.stored.requestId) && !signal.aborted) {
       const { requestId } = request.stored
-      await this.#turns.take()
+      await turns.take()
       let tried: Tried<Reply>
       try {
         if (signal.aborted) return
         if (request.stored.unsent) {
           const { unsent: _, ...stored } = request.stored
-          await this.#options.outbox.replace?.(stored)
+          await outbox.replace?.(stored)
           request.stored = stored
         }
-        const read = (id: string, answer: HttpAnswer) => verdictOf(id, answer, this.#options.isFinal)
-        const now = this.#options.clock.now()
-        tried = await trySubmission(this.#options.exchange, request.stored, read, { now, signal })
+        const read = (id: string, answer: HttpAnswer) => verdictOf(id, answer, isFinal)
+        tried = await trySubmission(exchange, request.stored, read, { now: clock.now(), signal })
       } finally {
-        this.#turns.ended()
+        turns.ended()
       }
-      if (signal.aborted || !this.#open.has(requestId)) return
+      if (signal.aborted || !open.has(requestId)) return
       request.attempts++
-      if (tried.kind === 'done') {
-        await this.#settle(lane, request, { reply: tried.result })
-      } else if (tried.kind === 'refused') {
-        const unknown = tried.blind && request.perhapsTaken
-        if (tried.error.code === 'request-id-expired' && isUuid7.test(requestId) && !request.renewed) {
-          const choice = unknown ? this.#options.expired(request) : 'anew'
-          if (choice === 'anew') {
-            await this.#renew(request)
-            continue
-          }
-          if (choice === 'keep') {
-            await this.#wait(lane, request, {
-              kind: 'again',
-              error: outcomeUnknown(requestId, tried.error),
-              taken: 'no',
-            })
-            continue
-          }
-        }
-        await this.#settle(lane, request, {
-          error: unknown ? outcomeUnknown(requestId, tried.error) : tried.error,
-        })
-      } else {
-        await this.#wait(lane, request, tried)
-      }
+      if (tried.kind === 'done') await settle(lane, request, { reply: tried.result })
+      else if (tried.kind === 'again') await wait(lane, request, tried)
+      else await refused(lane, request, tried)
     }
+  }
+
+  async function refused(
+    lane: Lane,
+    request: OpenRequest,
+    { error: refusal, blind }: Extract<Tried<Reply>, { readonly kind: 'refused' }>,
+  ): Promise<void> {
+    const { requestId } = request.stored
+    const isUnknown = blind && request.perhapsTaken
+    const error = isUnknown ? outcomeUnknown(requestId, refusal) : refusal
+    const hasExpired = refusal.code === 'request-id-expired' && isUuid7.test(requestId) && !request.renewed
+    const choice = hasExpired ? (isUnknown ? expired(request) : 'anew') : 'drop'
+    if (choice === 'anew') await renew(request)
+    else if (choice === 'keep')
+      await wait(lane, request, { kind: 'again', error: outcomeUnknown(requestId, refusal), taken: 'no' })
+    else await settle(lane, request, { error })
   }
 
   /** Stores a request under a new id, by the time of the server, and then forgets the old one. */
-  async #renew(request: OpenRequest): Promise<void> {
+  async function renew(request: OpenRequest): Promise<void> {
     const { requestId: old } = request.stored
-    const stored = { ...request.stored, requestId: this.#options.newId() }
-    await this.#options.outbox.add(stored)
-    this.#open.delete(old)
-    request.stored = stored
-    request.perhapsTaken = false
-    request.renewed = true
-    this.#open.set(stored.requestId, request)
-    this.#options.outbox.others?.tell({ kind: 'stored', request: stored })
-    this.#options.tell('pending', request)
-    await this.#options.outbox.remove(old)
+    const stored = { ...request.stored, requestId: newId() }
+    await outbox.add(stored)
+    open.delete(old)
+    Object.assign(request, { stored, perhapsTaken: false, renewed: true })
+    open.set(stored.requestId, request)
+    others?.tell({ kind: 'stored', request: stored })
+    tell('pending', request)
+    await outbox.remove(old)
   }
 
-  async #wait(
+  async function wait(
     lane: Lane,
     request: OpenRequest,
-    tried: Extract<Tried<Reply>, { readonly kind: 'again' }>,
+    { error, taken, askedMs }: Extract<Tried<Reply>, { readonly kind: 'again' }>,
   ): Promise<void> {
-    request.problem = tried.error
-    request.perhapsTaken ||= tried.taken !== 'no'
-    const inMs = pauseMs(this.#options, request.attempts, tried.askedMs)
+    request.problem = error
+    request.perhapsTaken ||= taken !== 'no'
+    const inMs = pauseMs(options, request.attempts, askedMs)
     const wake = new AbortController()
     // Listeners can call `retry` at once, which ends the pause before it begins.
     lane.wake = wake
-    this.#options.tell('retrying', request, { inMs })
-    const needsSomebody = tried.error.advice !== 'retry' || request.attempts >= triesUntilStuck
+    tell('retrying', request, { inMs })
+    const needsSomebody = error.advice !== 'retry' || request.attempts >= triesUntilStuck
     if (needsSomebody && !request.stuck) {
       request.stuck = true
-      this.#options.tell('stuck', request)
+      tell('stuck', request)
     }
-    await pause(this.#options.clock, inMs, wake.signal)
+    await pause(clock, inMs, wake.signal)
     lane.wake = undefined
   }
 
-  async #settle(lane: Lane, request: OpenRequest, told: Told): Promise<void> {
-    this.#tell(lane, request, told)
+  async function settle(lane: Lane, request: OpenRequest, told: Told): Promise<void> {
+    answer(lane, request, told)
     const { stored } = request
-    this.#options.outbox.others?.tell({ kind: 'settled', request: stored, ...newsOf(told) })
+    others?.tell({ kind: 'settled', request: stored, ...newsOf(told) })
     try {
-      await this.#options.outbox.remove(stored.requestId)
+      await outbox.remove(stored.requestId)
     } catch {
       // The next client on this outbox sends it once more and gets the same outcome.
     }
   }
 
-  #tell(lane: Lane | undefined, request: OpenRequest, told: Told): void {
-    if (lane) this.#drop(lane, request)
+  function answer(lane: Lane | undefined, request: OpenRequest, told: Told): void {
+    if (lane) drop(lane, request)
     for (const waiter of request.waiters.splice(0)) {
       if ('reply' in told) waiter.resolve(told.reply)
       else waiter.reject(told.error)
     }
-    this.#options.tell('reply' in told ? 'decided' : 'refused', request, told)
+    tell('reply' in told ? 'decided' : 'refused', request, told)
   }
 
-  #drop(lane: Lane, request: OpenRequest): void {
-    this.#open.delete(request.stored.requestId)
+  function drop(lane: Lane, request: OpenRequest): void {
+    open.delete(request.stored.requestId)
     const place = lane.requests.indexOf(request)
     if (place >= 0) lane.requests.splice(place, 1)
   }
 
-  #hear(news: News): void {
-    if (this.#closing.signal.aborted) return
+  function hear(news: News): void {
+    if (signal.aborted) return
     if (news.kind === 'stored') {
-      this.#adopt(news.request)
+      adopt(news.request)
       return
     }
     // Emit it also for a request that is not open here: it may have been dropped just before.
     const { requestId, queue } = news.request
-    const request = this.#open.get(requestId) ?? opened(news.request, { perhapsTaken: true, waiters: [] })
-    const lane = this.#lanes.get(queue)
-    this.#tell(lane, request, toldBy(news))
+    const request = open.get(requestId) ?? opened(news.request, { perhapsTaken: true, waiters: [] })
+    const lane = lanes.get(queue)
+    answer(lane, request, toldBy(news))
     lane?.wake?.abort()
+  }
+
+  /** Ends every pause between tries. */
+  const retry = (): void => {
+    for (const lane of lanes.values()) lane.wake?.abort()
+  }
+
+  others?.hear(hear)
+  for (const stored of await outbox.list()) adopt(stored)
+  return {
+    /** Stores a request and sends it; resolves when it is decided. */
+    submit(stored: StoredRequest): Promise<Reply> {
+      return new Promise((resolve, reject) => {
+        if (signal.aborted) return reject(closed())
+        const waiter = { resolve, reject }
+        const known = open.get(stored.requestId)
+        if (known) {
+          if (sameMessage(known.stored, stored)) known.waiters.push(waiter)
+          else reject(reused(known.stored))
+          return
+        }
+        const request = opened(stored, { perhapsTaken: false, waiters: [waiter] })
+        open.set(stored.requestId, request)
+        const stores = store(request).finally(() => storing.delete(stores))
+        storing.add(stores)
+      })
+    },
+    /** The requests that are stored and undecided, oldest first in a queue, once those under way are. */
+    async pending(): Promise<OpenRequest[]> {
+      await Promise.all(storing)
+      return [...lanes.values()].flatMap(({ requests }) => requests)
+    },
+    retry,
+    /** Stops sending. Undecided requests stay stored, and pending `submit` calls reject. */
+    async close(): Promise<void> {
+      closing.abort()
+      retry()
+      for (const { waiters } of open.values()) {
+        for (const waiter of waiters.splice(0)) waiter.reject(closed())
+      }
+      await Promise.all([...lanes.values()].map(({ running }) => running))
+      await outbox.close()
+    },
   }
 }
 
@@ -356,11 +334,6 @@ function opened(stored: StoredRequest, more: Pick<OpenRequest, 'perhapsTaken' | 
   return { stored, attempts: 0, problem: undefined, stuck: false, renewed: false, ...more }
 }
 
-function same(a: StoredRequest, b: StoredRequest): boolean {
-  if (a.type !== b.type) return false
-  return a.input === b.input || canonicalize(JSON.parse(a.input)) === canonicalize(JSON.parse(b.input))
-}
-
 const reused = ({ requestId, type }: StoredRequest) =>
   changeError(
     'request-id-reused',
@@ -372,8 +345,8 @@ function notStored(cause: unknown): HenceError {
   if (cause instanceof HenceError) return cause
   return retryError(
     'outbox-failed',
-    `The request could not be stored, so it was not sent: ${cause instanceof Error ? cause.message : cause}. ` +
-      'Make room, or let the page store data, and try again.',
+    `The request could not be stored, so it was not sent: ${thrownText(cause)}. Make room, or let the page store ` +
+      'data, and try again.',
     { cause },
   )
 }

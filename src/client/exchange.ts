@@ -1,5 +1,5 @@
 import { onAbort } from '../clock.ts'
-import { type Advice, changeError, HenceError, operatorError, retryError } from '../failure.ts'
+import { type Advice, changeError, HenceError, operatorError, retryError, thrownText } from '../failure.ts'
 import { Turns } from './turns.ts'
 
 export interface ExchangeOptions {
@@ -56,8 +56,6 @@ export class Exchange {
   readonly #urls: readonly string[]
   #current = 0
   readonly #options: ExchangeOptions
-  readonly #timeoutMs: number
-  readonly #answerBytesMax: number
   readonly #turns = new Turns(askedMax)
   /** How far the server's clock is ahead of this one, in milliseconds; negative if it is behind. */
   aheadMs = 0
@@ -66,8 +64,6 @@ export class Exchange {
     this.#urls = [options.url].flat().map(baseOf)
     if (this.#urls.length === 0) throw noAddress(undefined)
     this.#options = options
-    this.#timeoutMs = options.timeoutMs ?? 30_000
-    this.#answerBytesMax = options.answerBytesMax ?? 64 * 1024 * 1024
   }
 
   /** @throws HenceError `server-unreachable` (retry) if no complete answer came; `answer-too-large` (operator) */
@@ -75,14 +71,15 @@ export class Exchange {
     await this.#turns.take()
     const late = new AbortController()
     const stop = () => late.abort()
-    let waitMs = this.#urls.length === 1 ? this.#timeoutMs : Math.min(this.#timeoutMs, beginsMsMax)
+    const { timeoutMs = 30_000 } = this.#options
+    let waitMs = this.#urls.length === 1 ? timeoutMs : Math.min(timeoutMs, beginsMsMax)
     let timer = setTimeout(stop, waitMs)
     const url = this.#url
     const forget = onAbort(call.signal, stop)
     try {
       const response = await this.#fetch({ ...call, signal: late.signal }, url)
       clearTimeout(timer)
-      waitMs = this.#timeoutMs
+      waitMs = timeoutMs
       timer = setTimeout(stop, waitMs)
       return await this.read(response, url)
     } catch (error) {
@@ -101,6 +98,7 @@ export class Exchange {
    */
   async read(response: Response, url = this.#url): Promise<HttpAnswer> {
     const { status, headers, body } = response
+    const { answerBytesMax = 64 * 1024 * 1024 } = this.#options
     // React Native has no streams in answers.
     const reader = body?.getReader()
     const decoder = new TextDecoder()
@@ -110,9 +108,9 @@ export class Exchange {
       const value = (await reader?.read())?.value
       if (value === undefined) break
       bytes += value.byteLength
-      if (bytes > this.#answerBytesMax) {
+      if (bytes > answerBytesMax) {
         await reader?.cancel().catch(() => {})
-        throw tooLarge(url, this.#answerBytesMax)
+        throw tooLarge(url, answerBytesMax)
       }
       text += decoder.decode(value, { stream: true })
     }
@@ -124,7 +122,7 @@ export class Exchange {
   learn(answer: HttpAnswer, now: number): void {
     const aheadMs = Date.parse(answer.headers.get('date') ?? '') - now
     // Nothing on the way may set a device's clock.
-    const { token } = (answer.body ?? {}) as Record<string, unknown>
+    const { token } = fieldsOf(answer.body)
     if (Number.isNaN(aheadMs) || (problemOf(answer) === undefined && typeof token !== 'string')) return
     this.aheadMs = Math.abs(aheadMs) < 60_000 ? 0 : aheadMs
   }
@@ -155,7 +153,9 @@ export class Exchange {
 
   #unreachable(url: string, why: unknown): HenceError {
     this.#passOver(url)
-    return unreachable(url, why)
+    const cause = thrownText(why instanceof Error && why.cause instanceof Error ? why.cause : why)
+    const message = `No complete answer came from ${url}: ${cause}. The server may or may not have acted.`
+    return retryError('server-unreachable', message, { cause: why })
   }
 
   /** Passes over a process that is not active; another one can be asked without waiting. */
@@ -176,27 +176,29 @@ export class Exchange {
       method,
       headers: {
         accept: 'application/json, application/problem+json',
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-        ...(this.#urls.length > 1 && method === 'GET' ? { 'hence-age-max': `${ageMsMax}` } : {}),
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(this.#urls.length > 1 && method === 'GET' && { 'hence-age-max': `${ageMsMax}` }),
         ...fields,
-        ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
+        ...(bearer !== undefined && { authorization: `Bearer ${bearer}` }),
         ...headers,
       },
       // A redirected POST would arrive as a GET, and the key is meant for this address alone.
       redirect: 'error',
-      ...(body === undefined ? {} : { body }),
-      ...(signal === undefined ? {} : { signal }),
+      ...(body !== undefined && { body }),
+      ...(signal && { signal }),
     })
   }
 }
 
 /** The error in a problem document (RFC 9457) of Hence; undefined for any other answer. */
 export function problemOf({ body }: Pick<HttpAnswer, 'body'>): HenceError | undefined {
-  if (typeof body !== 'object' || body === null) return undefined
-  const { code, advice, detail, title } = body as Record<string, unknown>
+  const { code, advice, detail, title } = fieldsOf(body)
   if (typeof code !== 'string' || !advices.includes(advice as Advice)) return undefined
   return new HenceError(code, advice as Advice, String(detail ?? title ?? code))
 }
+
+export const fieldsOf = (body: unknown): Readonly<Record<string, unknown>> =>
+  typeof body === 'object' && body !== null ? (body as Record<string, unknown>) : {}
 
 const advices: readonly Advice[] = ['retry', 'change', 'operator']
 
@@ -258,16 +260,6 @@ function jsonOf(text: string): unknown {
   } catch {
     return undefined
   }
-}
-
-function unreachable(url: string, why: unknown): HenceError {
-  const cause = why instanceof Error && why.cause instanceof Error ? why.cause : why
-  return retryError(
-    'server-unreachable',
-    `No complete answer came from ${url}: ${cause instanceof Error ? cause.message : cause}. The server may ` +
-      'or may not have acted.',
-    { cause: why },
-  )
 }
 
 const tooLarge = (url: string, bytesMax: number) =>

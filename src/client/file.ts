@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { HenceError, operatorError, retryError } from '../failure.ts'
+import { HenceError, operatorError, retryError, thrownText } from '../failure.ts'
 import { holdFile } from '../storage/file-lock.ts'
 import type { OpenOutbox, Outbox, StoredRequest } from './outbox.ts'
 
@@ -218,7 +218,7 @@ const damaged = (path: string, line: number) =>
 const failed = (path: string, cause: unknown) =>
   retryError(
     'outbox-failed',
-    `The outbox ${path} cannot be used: ${cause instanceof Error ? cause.message : cause}. Nothing was ` +
-      'sent that it does not hold. Mend the cause, and open it again.',
+    `The outbox ${path} cannot be used: ${thrownText(cause)}. Nothing was sent that it does not hold. Mend the ` +
+      'cause, and open it again.',
     { cause },
   )

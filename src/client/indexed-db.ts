@@ -1,4 +1,4 @@
-import { retryError } from '../failure.ts'
+import { retryError, thrownText } from '../failure.ts'
 import type { News, OpenOutbox, Others, Outbox, StoredRequest } from './outbox.ts'
 
 /**
@@ -55,6 +55,8 @@ async function openDatabase(name: string, persist: boolean): Promise<OpenOutbox>
       throw unavailable(name, error)
     }
   }
+  const keyOf = (store: DatabaseStore, requestId: string) =>
+    promised(store.index('requestId').getKey(requestId))
   return {
     list: () => transact('readonly', (store) => promised(store.getAll() as DatabaseRequest<StoredRequest[]>)),
     add(request) {
@@ -63,18 +65,17 @@ async function openDatabase(name: string, persist: boolean): Promise<OpenOutbox>
       if (asksToPersist) void storage?.persist?.().catch(() => {})
       asksToPersist = false
       return transact('readwrite', async (store) => {
-        const there = await promised(store.index('requestId').getKey(request.requestId))
-        if (there === undefined) await promised(store.add(request))
+        if ((await keyOf(store, request.requestId)) === undefined) await promised(store.add(request))
       })
     },
     replace: (request) =>
       transact('readwrite', async (store) => {
-        const key = await promised(store.index('requestId').getKey(request.requestId))
+        const key = await keyOf(store, request.requestId)
         if (key !== undefined) await promised(store.put(request, key))
       }),
     remove: (requestId) =>
       transact('readwrite', async (store) => {
-        const key = await promised(store.index('requestId').getKey(requestId))
+        const key = await keyOf(store, requestId)
         if (key !== undefined) await promised(store.delete(key))
       }),
     async close() {
@@ -121,8 +122,8 @@ function completed(transaction: DatabaseTransaction): Promise<void> {
 const unavailable = (name: string, cause: unknown) =>
   retryError(
     'outbox-failed',
-    `The IndexedDB database "${name}" cannot be used: ${cause instanceof Error ? cause.message : cause}. ` +
-      'Nothing was sent. Make room, or let the page store data, and try again.',
+    `The IndexedDB database "${name}" cannot be used: ${thrownText(cause)}. Nothing was sent. Make room, or let ` +
+      'the page store data, and try again.',
     { cause },
   )
 
@@ -143,11 +144,7 @@ interface DatabaseRequest<T> {
 interface Database {
   onversionchange: (() => void) | null
   createObjectStore(name: string, options: { autoIncrement: boolean }): DatabaseStore
-  transaction(
-    store: string,
-    mode: 'readonly' | 'readwrite',
-    options: { durability: 'strict' },
-  ): DatabaseTransaction
+  transaction(store: string, mode: string, options: { durability: 'strict' }): DatabaseTransaction
   close(): void
 }
 

@@ -2,7 +2,7 @@ import type { KeyPart, Query, ReadOptions, Row } from '../app/index.ts'
 import { pause } from '../clock.ts'
 import { HenceError } from '../failure.ts'
 import { type Asking, pauseMs } from './backoff.ts'
-import { type HttpAnswer, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
+import { fieldsOf, type HttpAnswer, notUnderstood, problemOf, retryAfterMs } from './exchange.ts'
 
 /** The most rows that a server returns at a time. */
 const pageRows = 1_000
@@ -35,8 +35,7 @@ export class Reading {
       return rows.find((row) => row.key.length === key.length)?.value
     }
     const last = [...(await this.#await(table, after)), atField(at)]
-    const path = [table, ...key].map((part) => encodeURIComponent(part)).join('/')
-    const answer = await this.#ask(`/tables/${path}${queryText(last)}`)
+    const answer = await this.#ask(pathOf(table, last, key))
     if (answer.status === 200) return field(answer, 'value')
     const problem = problemOf(answer)
     if (problem?.code === 'row-not-found') return undefined
@@ -45,8 +44,7 @@ export class Reading {
 
   /** All rows of a query, page by page. Not a snapshot: a row that changes meanwhile may or may not be seen. */
   async scan(table: string, query: Query, after: readonly string[], at: ReadOptions['at']): Promise<Row[]> {
-    const { limit = Number.POSITIVE_INFINITY } = query
-    const { index, prefix, from, to, reverse } = query
+    const { index, prefix, from, to, reverse, limit = Number.POSITIVE_INFINITY } = query
     const asked: Field[] = [
       ['index', index],
       ['prefix', prefix && JSON.stringify(prefix)],
@@ -60,8 +58,7 @@ export class Reading {
     let cursor: string | undefined
     while (rows.length < limit) {
       const page = String(Math.min(limit - rows.length, pageRows))
-      const fields: Field[] = [...asked, ['limit', page], ['cursor', cursor]]
-      const answer = await this.#ask(`/tables/${encodeURIComponent(table)}${queryText([...fields, ...last])}`)
+      const answer = await this.#ask(pathOf(table, [...asked, ['limit', page], ['cursor', cursor], ...last]))
       if (answer.status !== 200) {
         const problem = problemOf(answer)
         // The server was restarted and does not accept the cursor; start over, once.
@@ -87,9 +84,7 @@ export class Reading {
     let done = 0
     for (; fields.length - done > tokensMax; done += tokensMax) {
       const some = fields.slice(done, done + tokensMax)
-      const answer = await this.#ask(
-        `/tables/${encodeURIComponent(table)}${queryText([['limit', '1'], ...some])}`,
-      )
+      const answer = await this.#ask(pathOf(table, [['limit', '1'], ...some]))
       if (answer.status !== 200) throw problemOf(answer) ?? notUnderstood(answer)
     }
     return fields.slice(done)
@@ -129,14 +124,14 @@ type Field = readonly [name: string, value: string | undefined]
 
 const atField = (at: ReadOptions['at']): Field => ['at', at === undefined ? undefined : String(at)]
 
-function queryText(fields: readonly Field[]): string {
+function pathOf(table: string, fields: readonly Field[], key: readonly KeyPart[] = []): string {
   const given = fields.filter((each): each is [string, string] => each[1] !== undefined)
-  return given.length === 0 ? '' : `?${new URLSearchParams(given)}`
+  const path = [table, ...key].map((part) => encodeURIComponent(part)).join('/')
+  return `/tables/${path}${given.length === 0 ? '' : `?${new URLSearchParams(given)}`}`
 }
 
 function field(answer: HttpAnswer, name: string): unknown {
-  const { body } = answer
-  if (typeof body === 'object' && body !== null && name in body)
-    return (body as Record<string, unknown>)[name]
+  const body = fieldsOf(answer.body)
+  if (name in body) return body[name]
   throw notUnderstood(answer)
 }

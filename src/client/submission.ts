@@ -40,9 +40,10 @@ export async function trySubmission<Result>(
     return { ...read(requestId, answer), ...(askedMs === undefined ? {} : { askedMs }) }
   } catch (thrown) {
     // The caller's own `key`, `headers` or `fetch` may throw anything.
-    const text = `The request could not be sent: ${thrown}.`
     const error =
-      thrown instanceof HenceError ? thrown : retryError('server-unreachable', text, { cause: thrown })
+      thrown instanceof HenceError
+        ? thrown
+        : retryError('server-unreachable', `The request could not be sent: ${thrown}.`, { cause: thrown })
     return { kind: 'again', error, taken: 'perhaps' }
   }
 }

@@ -85,24 +85,20 @@ export async function follow(
       let silence = setTimeout(stop, silentMs)
       try {
         const resumes = position
-        const response = await exchange.open({
-          path: `/changes${queryOf(followed)}`,
-          headers: {
-            accept: 'text/event-stream',
-            ...(resumes === undefined ? {} : { 'last-event-id': resumes }),
-          },
-          signal: lost.signal,
-        })
+        const headers = {
+          accept: 'text/event-stream',
+          ...(resumes !== undefined && { 'last-event-id': resumes }),
+        }
+        const path = `/changes${queryOf(followed)}`
+        const response = await exchange.open({ path, headers, signal: lost.signal })
         const type = response.headers.get('content-type') ?? ''
         if (response.status !== 200 || !type.startsWith('text/event-stream') || response.body === null) {
           const answer = await exchange.read(response)
           askedMs = retryAfterMs(answer, clock.now())
           throw problemOf(answer) ?? notUnderstood(answer)
         }
-        const parser = createParser({
-          onEvent: (event) => hear(event, resumes),
-          maxBufferSize: eventLengthMax,
-        })
+        const onEvent = (event: EventSourceMessage) => hear(event, resumes)
+        const parser = createParser({ onEvent, maxBufferSize: eventLengthMax })
         const decoder = new TextDecoder()
         const reader = response.body.getReader()
         for (;;) {

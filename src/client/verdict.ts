@@ -1,6 +1,6 @@
 import type { Enqueued, Outcome, Reply } from '../app/index.ts'
 import { type HenceError, operatorError } from '../failure.ts'
-import { type HttpAnswer, notUnderstood, problemOf } from './exchange.ts'
+import { fieldsOf, type HttpAnswer, notUnderstood, problemOf } from './exchange.ts'
 
 /** The meaning of an answer for the request that was sent; `Result` is its value. */
 export type Verdict<Result = Reply> =
@@ -45,7 +45,7 @@ export function verdictOf(
     return { kind: 'done', result: { status: 'accepted', value: body['value'], ...common } }
   }
   const problem = problemOf(answer)
-  if (problem && body['outcome'] !== undefined) return ours ? outcomeOf(answer, body, common) : again(answer)
+  if (problem && body['outcome'] !== undefined) return ours ? outcomeOf(answer, common) : again(answer)
   const isAboutIt = problem !== undefined && status !== 401 && !aboutTheWay.has(problem.code)
   // The id was made by a clock that is ahead: later it is an id like others.
   if (problem?.code === 'request-id-from-the-future') return { kind: 'again', error: problem, taken: 'no' }
@@ -73,15 +73,10 @@ export function enqueuedOf(requestId: string, answer: HttpAnswer): Verdict<Enque
 const blindStatuses: ReadonlySet<number> = new Set([403, 404, 410])
 
 /** These mean that the address, the origin or a proxy is set up wrong, and say nothing about the request. */
-const aboutTheWay: ReadonlySet<string> = new Set([
-  'route-not-found',
-  'method-not-allowed',
-  'host-refused',
-  'origin-refused',
-])
+const aboutTheWay = new Set(['route-not-found', 'method-not-allowed', 'host-refused', 'origin-refused'])
 
-function outcomeOf(answer: HttpAnswer, body: Fields, common: Omit<Reply, 'status'>): Verdict {
-  const { outcome, reason, details, code, detail } = body
+function outcomeOf(answer: HttpAnswer, common: Omit<Reply, 'status'>): Verdict {
+  const { outcome, reason, details, code, detail } = fieldsOf(answer.body)
   if (answer.status === 409 && outcome === 'rejected' && typeof reason === 'string') {
     const more = details === undefined ? {} : { details: details as never }
     return { kind: 'done', result: { status: 'rejected', reason, ...more, ...common } as Reply }
@@ -105,11 +100,6 @@ function isOutcome(value: unknown): value is Outcome {
 function isId(told: unknown, requestId: string): boolean {
   return typeof told === 'string' && told.toLowerCase() === requestId.toLowerCase()
 }
-
-type Fields = Readonly<Record<string, unknown>>
-
-const fieldsOf = (body: unknown): Fields =>
-  typeof body === 'object' && body !== null ? (body as Fields) : {}
 
 /** The error when a request may have been accepted and the server will not say. */
 export const outcomeUnknown = (requestId: string, refusal: HenceError) =>

@@ -101,12 +101,12 @@ export class RequestPath {
   readonly #writers: readonly PartitionWriter[]
   readonly #ticker: Ticker
   readonly #ending = new AbortController()
-  readonly #validation = new Validation<Unadmitted>(
-    () => suspectMs(this.#live.derivationMs),
-    () => this.#live.program,
-    () => this.#startOverIdle(),
-    (request, validated) => this.#validated(request, validated),
-  )
+  readonly #validation = new Validation<Unadmitted>({
+    limitMs: () => suspectMs(this.#live.derivationMs),
+    program: () => this.#live.program,
+    interrupted: () => this.#startOverIdle(),
+    done: (request, validated) => this.#validated(request, validated),
+  })
   /** Settles when the live generation that started over has caught up; rejected, and kept, if it cannot. */
   #reloading: PromiseWithResolvers<void> | undefined
   /** Why nothing more is admitted. */

@@ -2,20 +2,14 @@ import type { Enqueued, Outcome, Reply } from '../app/index.ts'
 import { assert } from '../assert.ts'
 import type { DecidedOutcome, StoredOutcome } from '../derivation/stored-outcome.ts'
 import { changeError, type HenceError, retryError } from '../failure.ts'
-import { type Identity, requestIdOf } from '../identity.ts'
+import { type Identity, requestIdOf, type SentMessage, sameMessage } from '../identity.ts'
 import { encodeRequest } from '../log/record.ts'
 import { CellMap, hashOf } from '../state/cell-map.ts'
-import { type AdmittedRequest, sameMessage } from './message.ts'
+import type { AdmittedRequest } from './message.ts'
 import type { OutgoingRecord } from './writer.ts'
 
 /** A sender waits until its request is durable (`enqueue`), or until it is decided (`submit`). */
 export type Until = 'durable' | 'decided'
-
-/** The part of a request that a retry must repeat: `input` as JSON text. */
-interface SentMessage {
-  readonly type: string
-  readonly input: string
-}
 
 /** A request between its admission and its outcome. */
 interface InFlight extends SentMessage {
@@ -87,9 +81,8 @@ export class Admission {
   }
 
   /**
-   * Admits a request that was not sent before.
+   * Admits a request that was not sent before: returns the record to append.
    * @param events the bytes of the events that wait, and of those of them in memory
-   * @returns the record to append
    */
   admit(
     identity: Identity,
@@ -167,10 +160,7 @@ export class Admission {
     }
   }
 
-  /**
-   * An append failed: rejects the senders of its request with a retryable error, and keeps the id until it is
-   * known whether the log has the request, so that a retry cannot be appended meanwhile.
-   */
+  /** An append failed: keeps the id until it is known whether the log has it, so that no retry is appended. */
   uncertain(identity: Identity, error: HenceError): void {
     const entry = this.#find(identity)
     if (entry === undefined) return
@@ -181,11 +171,8 @@ export class Admission {
   }
 
   /**
-   * Answers those who wait for claims of a request that is in the log, while these cannot be judged. A retry
-   * waits again.
-   * @param why what holds them up, as the end of a sentence: then those are answered who have waited since
-   * the last call
-   * @returns whether anybody waits for claims
+   * Answers those who wait for claims that cannot be judged; returns whether anybody waits for claims.
+   * @param why what holds them up: then those are answered who have waited since the last call
    */
   answerWaiting(why: string | undefined): boolean {
     let anybody = false
@@ -231,12 +218,8 @@ export class Admission {
     if (until === 'durable') return enqueuedAt(identity, stored)
     const { partition, offset, corrected } = stored
     // As `enqueuedAt`; each further `...` would cost more than all fields together.
-    const reply = {
-      ...outcome,
-      requestId: requestIdOf(identity),
-      token: `${partition}:${offset}`,
-      replayed,
-    }
+    const token = `${partition}:${offset}`
+    const reply = { ...outcome, requestId: requestIdOf(identity), token, replayed }
     return corrected === undefined ? reply : { ...reply, corrected }
   }
 
@@ -247,11 +230,8 @@ export class Admission {
   #leave(entry: InFlight): void {
     this.#inFlight.remove(entry)
     this.#queuedBytes -= entry.bytes
-    assert(
-      this.#queuedBytes >= 0,
-      'requests leave the queue with the bytes they entered with',
-      this.#queuedBytes,
-    )
+    const bytes = this.#queuedBytes
+    assert(bytes >= 0, 'requests leave the queue with the bytes they entered with', bytes)
     entry.setCertain?.()
   }
 }

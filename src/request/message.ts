@@ -1,4 +1,3 @@
-import canonicalize from 'canonicalize'
 import type { App, Request, Schema } from '../app/index.ts'
 import { issuesText } from '../app/schema.ts'
 import { operatorRequests } from '../derivation/operator.ts'
@@ -35,10 +34,7 @@ export function requestOf(app: App, type: string): AdmittedDefinition {
   )
 }
 
-/**
- * A request of an operator, as it would be admitted.
- * @throws HenceError `unknown-request` (change), and as `inputOf` and `messageOf`
- */
+/** A request of an operator, as it would be admitted. */
 export function operatorMessage(type: string, input: unknown, { app, realm }: Program): AdmittedRequest {
   if (app.requests.has(type))
     throw changeError(
@@ -66,11 +62,7 @@ export function inputOf(type: string, value: unknown, realm: Realm): Input {
   }
 }
 
-/**
- * Validates an input. This happens once: replays use the stored output and not the schema.
- * @throws HenceError `input-invalid` with the schema's issues, `schema-unusable`, `key-invalid`,
- *   `key-too-long` (change)
- */
+/** Validates an input. This happens once: replays use the stored output and not the schema. */
 export function messageOf(request: AdmittedDefinition, input: Input, realm: Realm): AdmittedRequest {
   const { name: type, version = 1 } = request
   const result = validated(type, request.input, input.value)
@@ -99,9 +91,7 @@ function validated(type: string, schema: Schema, value: unknown): Validated {
     return schema['~standard'].validate(value) as Validated
   } catch (error) {
     const why = error instanceof HenceError ? error.message : String(error)
-    throw changeError('schema-unusable', `The schema of "${type}" threw: ${why}`, {
-      cause: error,
-    })
+    throw changeError('schema-unusable', `The schema of "${type}" threw: ${why}`, { cause: error })
   }
 }
 
@@ -147,13 +137,4 @@ function keyOf(request: AdmittedDefinition, input: unknown): string {
   }
   checkPartitionKey(key, `request "${request.name}"`)
   return key
-}
-
-/** Whether two requests have the same type and input, by the input's canonical form (RFC 8785). */
-export function sameMessage(
-  a: { readonly type: string; readonly input: string },
-  b: { readonly type: string; readonly input: string },
-): boolean {
-  if (a.type !== b.type) return false
-  return a.input === b.input || canonicalize(JSON.parse(a.input)) === canonicalize(JSON.parse(b.input))
 }

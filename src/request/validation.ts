@@ -10,36 +10,27 @@ interface Unvalidated {
   readonly input: Input
 }
 
+interface ValidationHost<Request> {
+  /** How long one validation may take, and a group. */
+  limitMs(): number
+  program(): Pick<Program, 'realm' | 'deriving'>
+  /** Called after a validation was interrupted: then the realm must not be used any more. */
+  interrupted(): void
+  done(request: Request, validated: ValidationResult): void
+}
+
 /**
  * Validates inputs with the app's schemas and computes their keys, in groups: those that arrive until the
- * event loop turns. A schema that does not end, for example because of a regular expression that backtracks,
- * costs its request a refusal, and nobody else anything.
+ * event loop turns. A schema that does not end costs its request a refusal, and nobody else anything.
  */
 export class Validation<Request extends Unvalidated> {
-  readonly #limitMs: () => number
-  readonly #program: () => Pick<Program, 'realm' | 'deriving'>
-  readonly #interrupted: () => void
-  readonly #done: (request: Request, validated: ValidationResult) => void
+  readonly #host: ValidationHost<Request>
   #waiting: Request[] = []
   /** Settles when all that were added have been validated. */
   #running: Promise<void> | undefined
 
-  /**
-   * @param limitMs returns how long one validation may take, and a group
-   * @param program returns the app's code
-   * @param interrupted called after a validation was interrupted: then the realm must not be used any more
-   * @param done called with each result
-   */
-  constructor(
-    limitMs: () => number,
-    program: () => Pick<Program, 'realm' | 'deriving'>,
-    interrupted: () => void,
-    done: (request: Request, validated: ValidationResult) => void,
-  ) {
-    this.#limitMs = limitMs
-    this.#program = program
-    this.#interrupted = interrupted
-    this.#done = done
+  constructor(host: ValidationHost<Request>) {
+    this.#host = host
   }
 
   add(request: Request): void {
@@ -58,14 +49,14 @@ export class Validation<Request extends Unvalidated> {
     while (this.#waiting.length > 0) {
       let group: Request[] = []
       let results: ValidationResult[] = []
-      const limitMs = this.#limitMs()
+      const limitMs = this.#host.limitMs()
       const tookMs = await withinLimit(limitMs, () => {
         group = this.#waiting
         this.#waiting = []
         for (const request of group) results.push(this.#validated(request))
       })
       if (tookMs === undefined) results = await this.#singly(group, limitMs)
-      for (let i = 0; i < group.length; i++) this.#done(group[i]!, results[i]!)
+      for (let i = 0; i < group.length; i++) this.#host.done(group[i]!, results[i]!)
     }
   }
 
@@ -74,17 +65,16 @@ export class Validation<Request extends Unvalidated> {
     for (const request of group) {
       let result: ValidationResult = { error: tookTooLong(request, limitMs) }
       await withinLimit(limitMs, () => {
-        const validated = this.#validated(request)
-        result = validated
+        result = this.#validated(request)
       })
       results.push(result)
     }
-    this.#interrupted()
+    this.#host.interrupted()
     return results
   }
 
   #validated({ definition, input }: Unvalidated): ValidationResult {
-    const { realm, deriving } = this.#program()
+    const { realm, deriving } = this.#host.program()
     deriving.bufferBytes = 0
     try {
       return messageOf(definition, input, realm)

@@ -27,9 +27,8 @@ interface Begun {
 }
 
 /**
- * Which ids are taken, and how far they are forgotten. The time that this is reckoned from advances no faster
- * than the monotonic clock, so no jump of the clock makes it forget, or refuse, an id of today. It stands
- * still while no process runs; nothing is written then that could be forgotten.
+ * Which ids are taken, and how far they are forgotten. Its time advances no faster than the monotonic clock,
+ * so no jump of the clock makes it forget, or refuse, an id of today. It stands still while no process runs.
  */
 export class IdWindow {
   readonly #clock: IdClock
@@ -67,7 +66,7 @@ export class IdWindow {
 
   /**
    * Refuses an id that is forgotten or soon will be, and one from a clock that is too far ahead, since its
-   * outcome would be kept too long. Ids that contain no time pass.
+   * outcome would be kept too long.
    * @param forgotten ids from before this are forgotten
    */
   check(identity: Identity, forgotten: number): void {

@@ -462,7 +462,7 @@ export const bugs: readonly Bug[] = [
     id: 'send-before-storing',
     file: 'client/drain.ts',
     old: '      await outbox.add(request.stored)\n',
-    new: '      this.#line(request)\n      await outbox.add(request.stored)\n',
+    new: '      line(request)\n      await outbox.add(request.stored)\n',
     test: ['src/client/client.test.ts', 'nothing is sent before it is stored'],
   },
   {
