@@ -8,7 +8,7 @@ import { rulesNow } from '../log/record.ts'
 import { replay } from '../processor/replay.ts'
 import type { Program } from '../sandbox/program.ts'
 import type { ViewsHost } from '../view/host.ts'
-import { PastRows } from '../view/past.ts'
+import { foldPastRows, type PastRows } from '../view/past.ts'
 import type { RequestPath } from './request-path.ts'
 import type { StartWatch } from './start-pause.ts'
 
@@ -92,7 +92,7 @@ async function foldPast(
   const of = recordsBefore(live.processor.positions)
   const progress = (derived: number) => watch.progress?.({ derived, of })
   progress(0)
-  return PastRows.fold(host, live, program, { tables, until, isBegun, progress, signal: watch.signal })
+  return foldPastRows(host, live, program, { tables, until, isBegun, progress, signal: watch.signal })
 }
 
 function countsOf(rows: PastRows, control: number, { live }: RequestPath): number[] {

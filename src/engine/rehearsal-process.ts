@@ -23,7 +23,7 @@ import { inOnePiece } from '../state/pieces.ts'
 import type { TableState } from '../state/table.ts'
 import { stateFolder } from '../storage/states.ts'
 import { kept } from '../storage/storage.ts'
-import { copyViews, Refold, short, viewsSize } from '../view/refold.ts'
+import { copyViews, openRefold, short, viewsSize } from '../view/refold.ts'
 import { type RehearsalLine, type RehearsalOptions, rehearsalFolder } from './rehearsal.ts'
 
 /** How long it works at least between two rests, in milliseconds. */
@@ -75,7 +75,7 @@ async function copyLive(): Promise<void> {
 }
 
 async function rehearseTo({ positions, history, version }: NonNullable<typeof saved>): Promise<void> {
-  const refold = await Refold.open({ views, generation: number }, { data: directory, folder, log })
+  const refold = await openRefold({ views, generation: number }, { data: directory, folder, log })
   const ends = refold.ends(positions)
   // All records that a checkpoint holds are durable, and those that a view has folded.
   log.grow(ends)

@@ -18,3 +18,9 @@ export async function isEmpty(log: Log): Promise<boolean> {
   const ends = await Promise.all(everyPartition(log).map((partition) => log.end(partition)))
   return ends.every((end) => end === 0)
 }
+
+/** The offset of each partition in a position, like `3.17`; undefined if that is not before these ends. */
+export function offsetsIn(position: string, ends: readonly number[]): number[] | undefined {
+  const at = /^\d{1,16}(\.\d{1,16})*$/.test(position) ? position.split('.').map(Number) : []
+  return at.length === ends.length && at.every((offset, i) => offset <= ends[i]!) ? at : undefined
+}

@@ -10,7 +10,7 @@ import type { Log } from '../log/log.ts'
 import { sandboxed } from '../sandbox/program.ts'
 import { copyLmdbStore } from '../state/lmdb-check.ts'
 import { openLmdbStore } from '../state/lmdb-store.ts'
-import { copyViews, Refold } from '../view/refold.ts'
+import { copyViews, openRefold, type Refold } from '../view/refold.ts'
 import { checkPromotions } from './check-promotions.ts'
 import { type CheckpointSummary, readCheckpoint, storedGenerations } from './checkpoints.ts'
 import { checkCode, readCode } from './code.ts'
@@ -183,7 +183,7 @@ async function deriveAgain(
   { data, log, temporary, flaws, derived, views }: HistoryToVerify,
 ) {
   const base = baseOf(facts, generation) ?? version
-  const refold = await Refold.open({ views, generation }, { data, log, folder: viewsIn(temporary) })
+  const refold = await openRefold({ views, generation }, { data, log, folder: viewsIn(temporary) })
   const derive = (directory: string, watch?: Refold) => {
     let before = 0
     const host: GenerationHost = {

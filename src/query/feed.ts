@@ -1,5 +1,6 @@
 import { orAborted } from '../clock.ts'
 import { changeError } from '../failure.ts'
+import { offsetsIn } from '../log/partitions.ts'
 import type { Trace } from '../processor/trace.ts'
 
 interface FeedSource {
@@ -25,10 +26,8 @@ const tracesPerRead = 256
 
 /**
  * Iterates over the records that changed rows, from a position on and then as they are applied. It reads
- * stored traces, so a slow reader costs no memory, and it resumes after a crash of either side.
- *
- * @param from the offset of the next record of each partition, in decimal, joined by dots; default: the
- *   present position
+ * stored traces, so a slow reader costs no memory.
+ * @param from default: the present position
  * @param withEffects also the records with which effects were asked for or ended
  */
 export async function* feed(
@@ -37,7 +36,8 @@ export async function* feed(
   signal: AbortSignal | undefined,
   withEffects = false,
 ): AsyncGenerator<FeedItem> {
-  const at = from === undefined ? [...source.positions()] : positionsOf(from, source.positions())
+  const at = from === undefined ? [...source.positions()] : offsetsIn(from, source.positions())
+  if (at === undefined) throw unknownPosition(from!)
   while (!signal?.aborted) {
     // Before reading, so that no record that is applied meanwhile is missed.
     const next = source.next()
@@ -61,12 +61,6 @@ export async function* feed(
     }
     if (!isBehind) await orAborted(next, signal)
   }
-}
-
-function positionsOf(text: string, ends: readonly number[]): number[] {
-  const at = /^\d{1,16}(\.\d{1,16})*$/.test(text) ? text.split('.').map(Number) : []
-  if (at.length === ends.length && at.every((offset, i) => offset <= ends[i]!)) return at
-  throw unknownPosition(text)
 }
 
 const unknownPosition = (text: string) =>

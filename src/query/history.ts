@@ -54,10 +54,8 @@ const scannedMax = 10_000
 const charactersMax = 1024 * 1024
 
 /**
- * Finds changes of a row in the traces of its partition, the last first.
- * @param from the offset to begin at, downwards
+ * Finds changes of a row in the traces of its partition, the last first, from an offset downwards.
  * @param end the number at which the changes of that record end
- * @param limit how many at most
  */
 export function changesBack(
   traces: Traces,

@@ -1,16 +1,6 @@
 import type { Constraint } from '../app/index.ts'
-import {
-  type ClaimRow,
-  claims,
-  type Usage,
-  type UsageShown,
-  usage,
-  usageShown,
-  type Victim,
-  type Violation,
-  victims,
-  violations,
-} from '../constraint/tables.ts'
+import type { ClaimRow, Usage, UsageShown, Victim, Violation } from '../constraint/tables.ts'
+import { claims, usage, usageShown, victims, violations } from '../constraint/tables.ts'
 import { senderOf } from '../identity.ts'
 import { encodeKey } from '../state/keys.ts'
 import type { TableRow, TableShape, TableState } from '../state/table.ts'

@@ -43,10 +43,7 @@ interface PastHost {
 
 export type Past = ReturnType<typeof pastOf>
 
-/**
- * Reads rows of the app's tables as they were, from those that are there and the traces of what has changed
- * them since.
- */
+/** Reads rows of the app's tables as they were, from those that are there and the traces of changes since. */
 export function pastOf(processor: Processor, host: PastHost) {
   let firstAt: number | undefined
 
@@ -113,8 +110,7 @@ export function pastOf(processor: Processor, host: PastHost) {
 }
 
 /**
- * Undoes changes, the last first, in several turns of the event loop. Changes that come meanwhile are undone
- * in another round.
+ * Undoes changes, the last first, in several turns of the event loop.
  * @param read called with the rows in the turn in which nothing has changed since
  */
 async function readBefore<T>(
@@ -161,10 +157,7 @@ async function readBefore<T>(
   }
 }
 
-/**
- * The rows of a table that match a query, as they were.
- * @param until sees each row; the scan ends with the first that it returns true for
- */
+/** The rows of a table that match a query, as they were; `until` as for `TableState.scan`. */
 function scanBefore(
   table: TableState,
   shape: TableShape,

@@ -2,13 +2,8 @@ import type { KeyPart, Query, Row, TableChange } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { operatorTables, violations } from '../constraint/tables.ts'
 import { correctionFor } from '../derivation/correction.ts'
-import {
-  type EffectRow,
-  type EffectState,
-  type EffectsQuery,
-  effectState,
-  effects,
-} from '../effect/outbox.ts'
+import type { EffectRow, EffectState, EffectsQuery } from '../effect/outbox.ts'
+import { effectState, effects } from '../effect/outbox.ts'
 import { changeError } from '../failure.ts'
 import { type Identity, identityOf, principalOf, requestIdOf, senderOf } from '../identity.ts'
 import type { Log, Position } from '../log/log.ts'
@@ -282,9 +277,8 @@ export class Reader {
       found.correction.key === step.key
     const { history } = this.#processor
     // No correction stands before the first promotion.
-    const first = Math.min(
-      ...history.map((fact) => (fact.type === 'promotion' ? fact.positions[partition]! : last)),
-    )
+    const starts = history.map((fact) => (fact.type === 'promotion' ? fact.positions[partition]! : last))
+    const first = Math.min(...starts)
     for (let offset = last; record === undefined && offset >= first; offset--) {
       if (taken.has(`${partition}:${offset}`)) continue
       const { record: found } = await this.#record(partition, offset)
@@ -295,16 +289,8 @@ export class Reader {
     const fact = record?.kind === 'correction' ? history[record.correction.promotion] : undefined
     if (fact?.type !== 'promotion') throw otherRecord(partition, last, 'a correction')
     const { number, at, generation, version, principal, requestId, diff, note } = fact
-    const promotion = {
-      number,
-      at,
-      generation,
-      version,
-      principal,
-      requestId,
-      diff,
-      ...(note !== undefined && { note }),
-    }
+    const approved = { principal, requestId, diff, ...(note !== undefined && { note }) }
+    const promotion = { number, at, generation, version, ...approved }
     const made = correctionFor((record as CorrectionRecord).correction)
     if (made.kind === 'outcome') return { promotion, kind: 'outcome', before: made.before, after: made.after }
     if (made.kind === 'effect') {
@@ -315,18 +301,12 @@ export class Reader {
 
   #step(derivation: TracedDerivation & Pick<StoryStep, 'kind'>, token: string, at: number): StoryStep {
     const { kind, type, key, changes, events, effects, failure } = derivation
+    const dataOf = (type: string, data: unknown) =>
+      isSystemMessage(type) ? withSender(data as object) : mainRealm.seal(data)
     return {
-      token,
-      at,
-      kind,
-      type,
-      ...((key !== '' || failure === undefined) && { key }),
+      ...{ token, at, kind, type, ...((key !== '' || failure === undefined) && { key }) },
       changes: this.#rows(changes),
-      events: events.map(([type, key, data]) => ({
-        type,
-        key,
-        data: isSystemMessage(type) ? withSender(data as object) : mainRealm.seal(data),
-      })),
+      events: events.map(([type, key, data]) => ({ type, key, data: dataOf(type, data) })),
       effects: effects.flatMap((id) => this.effect(id) ?? []),
       failure,
     }
@@ -335,9 +315,8 @@ export class Reader {
   /** The changes of rows, but for tables that the code does not have any more. */
   #rows(changes: TracedDerivation['changes']): StoryChange[] {
     const { tables } = this.#program.app
-    return changes
-      .filter(([table]) => tables.has(table) || operatorTables.has(table))
-      .map((change) => this.#row(change))
+    const isThere = (table: string) => tables.has(table) || operatorTables.has(table)
+    return changes.flatMap((change) => (isThere(change[0]) ? this.#row(change) : []))
   }
 
   #row([table, key, before, after]: TracedDerivation['changes'][number]): StoryChange {

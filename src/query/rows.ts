@@ -6,19 +6,15 @@ import type { TableRow, TableState } from '../state/table.ts'
 /** The row under a key, as it is kept. */
 export function rowOf(table: TableState, key: readonly KeyPart[]): unknown {
   const { name, kinds } = table
-  const fits =
-    Array.isArray(key) && key.length === kinds.length && key.every((part, i) => typeof part === kinds[i])
-  if (fits) return table.get(encodeKey(key))
+  const isList = Array.isArray(key) && key.length === kinds.length
+  if (isList && key.every((part, i) => typeof part === kinds[i])) return table.get(encodeKey(key))
   throw changeError(
     'key-invalid',
     `A row of table "${name}" is named by the list [${kinds.join(', ')}], not by ${JSON.stringify(key)}.`,
   )
 }
 
-/**
- * The rows that match a query.
- * @param out makes the value that the caller gets
- */
+/** The rows that match a query; `out` makes the value that the caller gets. */
 export function rowsOf(
   table: TableState,
   query: Query,

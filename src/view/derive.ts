@@ -33,12 +33,9 @@ export async function deriveAgain(
   const base = baseOf(history, live.number) ?? version ?? live.program.version
   const openStore: typeof generations.openStore = (_, collections, anew) =>
     storage.openStore(storeName, collections, anew)
-  const generation = await Generation.open(
-    { ...generations, openStore },
-    lineageOf(history, live.number),
-    () => codes.programOf(base),
-    true,
-  )
+  const lineage = lineageOf(history, live.number)
+  const program = () => codes.programOf(base)
+  const generation = await Generation.open({ ...generations, openStore }, lineage, program, true)
   const order = new ReplayedOrder()
   const flush = () => fold(order.take(), generation)
   const checkpointer = new Checkpointer(() => generation, { rows: checkpointRows })

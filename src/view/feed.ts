@@ -1,7 +1,7 @@
 import type { App, FoldedChange, FoldedEvent, FoldedRequest } from '../app/index.ts'
 import { isSystemMessage } from '../app/name.ts'
 import { derivedOutcome } from '../derivation/stored-outcome.ts'
-import { changeError, type HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { senderOf } from '../identity.ts'
 import type { Log, Position } from '../log/log.ts'
 import { requestsAt } from '../log/records-at.ts'
@@ -23,8 +23,8 @@ export interface TracedRecord {
 const tracesAtOnce = 256
 
 /**
- * Reads the traces of a generation in the order in which views fold them: of each partition by offset, those
- * of several by log time, then by partition. It is the same live, after a crash, and derived again.
+ * Reads the traces of a generation in the order in which views fold them, live, after a crash and derived
+ * again: of each partition by offset, those of several by log time, then by partition.
  */
 export class TraceFeed {
   readonly generation: number
@@ -128,19 +128,15 @@ export class ReplayedOrder {
   }
 }
 
-function notKept(partition: number, offset: number): HenceError {
-  return changeError(
+const notKept = (partition: number, offset: number) =>
+  changeError(
     'position-unknown',
     `The changes of partition ${partition} from offset ${offset} on are no longer kept.`,
   )
-}
 
 /**
  * Makes the messages that views fold of traces.
- * @param app of the generation, for the keys of its tables
- * @param views who gets them
- * @param leavesOut leave out requests whose outcomes are no longer kept
- * @throws HenceError `position-unknown` (change) if the outcome of a request is no longer kept
+ * @param leavesOut leave out requests whose outcomes are no longer kept; else `position-unknown` (change)
  */
 export async function messagesOf(
   records: readonly TracedRecord[],
@@ -170,11 +166,8 @@ export function messagesIn(
   for (const derivation of derivations) {
     const request = decides(derivation, derivations) ? decided(tokenOf(rootOf(derivation))) : undefined
     if (request !== undefined) {
-      const { name, message } = request
-      messages.push({
-        ...{ kind: 'requests', name, derivation },
-        message: { ...message, at, token } satisfies FoldedRequest,
-      })
+      const message: FoldedRequest = { ...request.message, at, token }
+      messages.push({ kind: 'requests', name: request.name, message, derivation })
     }
     for (const [name, key, before, after] of derivation.changes) {
       const table = app.tables.get(name)
@@ -190,12 +183,8 @@ export function messagesIn(
     }
     for (const [name, key, data, version = 1] of derivation.events) {
       if (isSystemMessage(name)) continue
-      messages.push({
-        kind: 'events',
-        name,
-        derivation,
-        message: { key, data, version, at, token } satisfies FoldedEvent,
-      })
+      const message: FoldedEvent = { key, data, version, at, token }
+      messages.push({ kind: 'events', name, message, derivation })
     }
   }
   return { partition, offset, messages }

@@ -8,8 +8,7 @@ import { messagesOf, type TracedRecord, TraceFeed } from './feed.ts'
 import { stopped, type ViewFold } from './fold.ts'
 import type { ViewsHost } from './host.ts'
 
-/** Is notified of events while views are fed. */
-interface FeedingListener {
+export interface FeedingListener {
   /** A view has folded all there is. */
   caughtUp(view: ViewFold): Promise<void>
   failed(view: ViewFold): Promise<void>

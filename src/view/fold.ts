@@ -44,7 +44,7 @@ interface SavedPosition {
   readonly changedAt?: readonly number[] | undefined
 }
 
-/** Which rows of which view: other code, and another generation, has rows of its own. */
+/** Other code of a view, and another generation, has rows of its own. */
 export interface ViewVersion {
   readonly name: string
   /** The hash of its module. */
@@ -86,9 +86,8 @@ const recordsMax = 256
 const fullAt = 4
 
 /**
- * The rows of one version of a view, and the code that folds them. They are saved together with the
- * position. A fold that throws or does not end stops its view alone: nothing of the record that it failed at
- * is kept.
+ * The rows of one version of a view, and the code that folds them. A fold that throws or does not end stops
+ * its view alone: nothing of the record that it failed at is kept.
  */
 export class ViewFold implements ViewVersion {
   readonly name: string
@@ -192,12 +191,8 @@ export class ViewFold implements ViewVersion {
 
   /** With no rows yet, and none that are kept. */
   static inMemory(program: ViewProgram, name: string): ViewFold {
-    return new ViewFold(
-      { name, version: program.version, generation: 0 },
-      program,
-      new State(memoryStore()),
-      { id: '' },
-    )
+    const of = { name, version: program.version, generation: 0 }
+    return new ViewFold(of, program, new State(memoryStore()), { id: '' })
   }
 
   get saved(): ManifestEntry {
@@ -226,7 +221,7 @@ export class ViewFold implements ViewVersion {
 
   /**
    * Folds records. The caller then sets `positions`.
-   * @param ms how long a run may take, in milliseconds
+   * @param ms how long a run may take
    * @param rest called after each run
    */
   async fold(

@@ -11,6 +11,8 @@ export interface ViewsManifest {
   readonly building: readonly ManifestEntry[]
 }
 
+export const entriesOf = ({ answering, building }: ViewsManifest) => [...answering, ...building]
+
 export async function readViewsManifest(kept: Storage['kept']): Promise<ViewsManifest> {
   const none = { answering: [], building: [] }
   try {
@@ -25,8 +27,8 @@ export async function readViewsManifest(kept: Storage['kept']): Promise<ViewsMan
 
 /** The modules of the views that a data directory has, so that their rows can be read without the sources. */
 export async function viewsKept(kept: Storage['kept']): Promise<AppBundle[]> {
-  const { answering, building } = await readViewsManifest(kept)
-  const versions = new Map([...answering, ...building].map(({ name, version }) => [name, version]))
+  const entries = entriesOf(await readViewsManifest(kept))
+  const versions = new Map(entries.map(({ name, version }) => [name, version]))
   return Promise.all([...new Set(versions.values())].map((version) => keptCode(kept, version)))
 }
 

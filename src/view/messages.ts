@@ -3,6 +3,7 @@ import { backgroundPause, orAborted } from '../clock.ts'
 import { changeError } from '../failure.ts'
 import { senderOf } from '../identity.ts'
 import type { Log } from '../log/log.ts'
+import { offsetsIn } from '../log/partitions.ts'
 import { requestsAt } from '../log/records-at.ts'
 import { messagesOf, rootOf, TraceFeed } from './feed.ts'
 import type { FoldMessage } from './fold.ts'
@@ -52,7 +53,7 @@ export async function* messagesAfter(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<MessagePage> {
   const takes = (kind: keyof MessageNames, name?: string): boolean =>
-    name === undefined ? (names[kind]?.length ?? 0) > 0 : (names[kind]?.includes(name) ?? false)
+    names[kind]?.some((each) => name === undefined || each === name) === true
   const { log } = host.storage
   let live = await host.live()
   const ends = live.processor.positions
@@ -110,8 +111,8 @@ function sequenceOf(at: readonly number[], index: number): string {
 }
 
 function positionsOf(from: string, ends: readonly number[]): number[] {
-  const at = /^\d{1,16}(\.\d{1,16})*$/.test(from) ? from.split('.').map(Number) : []
-  if (at.length === ends.length && at.every((offset, i) => offset <= ends[i]!)) return at
+  const at = offsetsIn(from, ends)
+  if (at !== undefined) return at
   throw changeError('position-unknown', `The position ${JSON.stringify(from)} does not belong to this log.`)
 }
 

@@ -22,78 +22,38 @@ const recordBytes = 64 * 1024
 const rowsAtOnce = 1_000
 const sliceMsMax = 50
 
+export type PastRows = Awaited<ReturnType<typeof foldPastRows>>
+
 /**
- * The rows of new tables, made from the past by the code that brings the tables. They are in stores of their
- * own until they are in the log.
+ * The rows of new tables, made from the past by the code that brings the tables: derives the log again, and
+ * folds what their fills take. They are in stores of their own until they are in the log.
+ * @param given.until by partition: the offset of the control record that brings the tables into force
+ * @param given.isBegun some of the rows may be in the log already
+ * @param given.progress called with the number of records that were derived
+ * @throws HenceError `fill-failed` (change), and the reason of the signal
  */
-export class PastRows {
-  readonly #storage: Storage
-  readonly #folds: readonly ViewFold[]
-
-  private constructor(storage: Storage, folds: readonly ViewFold[]) {
-    this.#storage = storage
-    this.#folds = folds
-  }
-
-  /**
-   * Derives the log again, and folds what the fills of some tables take.
-   * @param given.until by partition: the offset of the control record that brings the tables into force
-   * @param given.isBegun some of the rows may be in the log already
-   * @param given.progress called with the number of records that were derived
-   * @throws HenceError `fill-failed` (change), and the reason of the signal
-   */
-  static async fold(
-    host: ViewsHost,
-    live: Generation,
-    program: Program,
-    given: {
-      readonly tables: readonly Table[]
-      readonly until: readonly number[]
-      readonly isBegun: boolean
-      readonly progress: (derived: number) => void
-      readonly signal: AbortSignal | undefined
-    },
-  ): Promise<PastRows> {
-    const { storage, checkpointRows, generations, clock, isBusy, next } = host
-    const { tables, until, isBegun, progress, signal } = given
-    const checked = generations.checked || program.app.checksSchemas
-    const folds: ViewFold[] = []
-    const rows = new PastRows(storage, folds)
-    const pace = new Pace({ clock, isBusy, next, sliceMsMax }, 1)
-    try {
-      for (const table of tables) {
-        const fold = await openFold(storage, table, program, checked)
-        fold.stopped = fillFailed(isBegun)
-        folds.push(fold)
-      }
-      await deriveAgain(host, live, {
-        pace,
-        isEnded: () => signal?.aborted === true,
-        async fold(records, from) {
-          const { processor, derivationMs } = from
-          const before = records.filter(({ partition, offset }) => offset < until[partition]!)
-          const { app } = from.program
-          const messages = await messagesOf(before, { app, log: storage.log, processor }, folds)
-          for (const fold of folds) {
-            await fold.fold(messages, derivationMs, () => pace.rest())
-            await fold.saveIfDue(checkpointRows)
-            if (fold.failure) throw fold.failure
-          }
-          progress(recordsBefore(processor.positions))
-        },
-      })
-      signal?.throwIfAborted()
-      return rows
-    } catch (error) {
-      await rows.drop()
-      throw error
-    }
-  }
+export async function foldPastRows(
+  host: ViewsHost,
+  live: Generation,
+  program: Program,
+  given: {
+    readonly tables: readonly Table[]
+    readonly until: readonly number[]
+    readonly isBegun: boolean
+    readonly progress: (derived: number) => void
+    readonly signal: AbortSignal | undefined
+  },
+) {
+  const { storage, checkpointRows, generations, clock, isBusy, next } = host
+  const { tables, until, isBegun, progress, signal } = given
+  const checked = generations.checked || program.app.checksSchemas
+  const folds: ViewFold[] = []
+  const pace = new Pace({ clock, isBusy, next, sliceMsMax }, 1)
 
   /** The rows as records of the log, by partition in order: the same whenever they are asked for. */
-  *records(control: number, { number, processor: { partitions } }: Generation) {
+  function* records(control: number, { number, processor: { partitions } }: Generation) {
     const next = new Array<number>(partitions).fill(0)
-    for (const { name: table, table: rows } of this.#folds) {
+    for (const { name: table, table: rows } of folds) {
       const open = new Map<number, { rows: [KeyPart[], unknown][]; bytes: number }>()
       const take = (partition: number): [partition: number, n: number, bytes: Buffer] => {
         const n = next[partition]!++
@@ -119,12 +79,35 @@ export class PastRows {
     }
   }
 
-  async drop(): Promise<void> {
-    for (const fold of this.#folds) {
+  const drop = async (): Promise<void> => {
+    for (const fold of folds) {
       await fold.close()
-      await this.#storage.dropStore(storeOf(fold))
+      await storage.dropStore(storeOf(fold))
     }
   }
+
+  try {
+    for (const table of tables) folds.push(await openFold(storage, table, program, checked, isBegun))
+    await deriveAgain(host, live, {
+      pace,
+      isEnded: () => signal?.aborted === true,
+      async fold(records, { program: { app }, processor, derivationMs }) {
+        const before = records.filter(({ partition, offset }) => offset < until[partition]!)
+        const messages = await messagesOf(before, { app, log: storage.log, processor }, folds)
+        for (const fold of folds) {
+          await fold.fold(messages, derivationMs, () => pace.rest())
+          await fold.saveIfDue(checkpointRows)
+          if (fold.failure) throw fold.failure
+        }
+        progress(recordsBefore(processor.positions))
+      },
+    })
+    signal?.throwIfAborted()
+  } catch (error) {
+    await drop()
+    throw error
+  }
+  return { records, drop }
 }
 
 /** A view that folds what the fills of a table take. */
@@ -133,29 +116,25 @@ async function openFold(
   table: Table,
   program: Program,
   checked: boolean,
+  isBegun: boolean,
 ): Promise<ViewFold> {
-  const folds: Record<string, Record<string, (rows: ViewRows<Table>, message: never) => void>> = {
-    tables: {},
-    requests: {},
-    events: {},
-  }
+  type PastFold = (rows: ViewRows<Table>, message: never) => void
+  const folds: Record<string, Record<string, PastFold>> = { tables: {}, requests: {}, events: {} }
   const { realm, deriving } = program
-  const fills = program.app.fills.filter((each) => each.table === table)
   const sealed = (value: unknown) => {
     assertSynchronous(value)
     return realm.seal(value)
   }
-  for (const { source, fold: act } of fills) {
+  for (const { source, fold: act } of program.app.fills.filter((each) => each.table === table)) {
     folds[`${source.kind}s`]![source.name] = (rows, message: PastMessage) => {
       if (source.kind === 'table') return act(rowsUnder(message.key[0]!, rows), message)
       const { name: type, version: newest } = source
-      if (message.version > newest) {
-        const what = source.kind === 'event' ? 'an event' : 'a request'
+      const isEvent = source.kind === 'event'
+      const [what, name] = isEvent ? (['an event', 'data'] as const) : (['a request', 'input'] as const)
+      if (message.version > newest)
         throw unknownVersion(`Record ${message.token}`, what, type, message.version, newest)
-      }
-      const name = source.kind === 'event' ? 'data' : 'input'
       const value = upcastToNewest(source, message.version, message[name], sealed)
-      const key = source.kind === 'event' ? (message.key as string) : source.key(value as never)
+      const key = isEvent ? (message.key as string) : source.key(value as never)
       return act(rowsUnder(key, rows), realm.seal({ ...message, [name]: value }))
     }
   }
@@ -185,6 +164,7 @@ async function openFold(
   const of = { name: table.name, version: `fill${program.version}`, generation: 0 }
   await storage.dropStore(storeOf(of))
   const fold = await ViewFold.open({ storage }, of, { ...program, views: new Map([[table.name, view]]) })
+  fold.stopped = fillFailed(isBegun)
   return fold
 }
 

@@ -1,6 +1,6 @@
 import type { KeyPart, TableChange } from '../app/index.ts'
 import { orAborted } from '../clock.ts'
-import { changeError, type HenceError } from '../failure.ts'
+import { changeError } from '../failure.ts'
 import { mainRealm } from '../sandbox/realm.ts'
 import { decodeKey } from '../state/keys.ts'
 import type { StateChange } from '../state/state.ts'
@@ -18,9 +18,8 @@ interface ChangedRecord {
 }
 
 /**
- * The latest changes of the rows of a version of a view, in the order in which they were folded. They are in
- * memory alone: after a crash those that were not saved are folded again, in the same order, and a follower
- * gets those after its position.
+ * The latest changes of the rows of a version of a view, in the order of folding. They are in memory alone:
+ * after a crash those that were not saved are folded again, in the same order.
  */
 export class RecentChanges {
   readonly #table: TableState
@@ -121,10 +120,9 @@ export class RecentChanges {
   }
 }
 
-function unknown(position: string): HenceError {
-  return changeError(
+const unknown = (position: string) =>
+  changeError(
     'position-unknown',
     `The position ${JSON.stringify(position)} does not belong to these rows, or is too far behind. Read ` +
       'the view again, and continue from its current position.',
   )
-}

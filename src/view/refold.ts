@@ -18,7 +18,7 @@ import { kept, type Storage } from '../storage/storage.ts'
 import { gatheredMax } from './derive.ts'
 import { messagesOf, ReplayedOrder } from './feed.ts'
 import { type ManifestEntry, storeOf, ViewFold } from './fold.ts'
-import { readViewsManifest } from './manifest.ts'
+import { entriesOf, readViewsManifest } from './manifest.ts'
 import { copySql, SqlViews, sqlFile, wrongColumns } from './sql.ts'
 
 /** The changed rows of a view that are kept in memory at most. */
@@ -26,8 +26,8 @@ const rowsMax = 10_000
 
 /** How much space a copy of the rows of all views takes. */
 export async function viewsSize(data: string): Promise<number> {
-  const { answering, building } = await readViewsManifest((name) => kept(data, name))
-  const files = new Set([...answering, ...building].map((of) => fileOf(data, of)))
+  const entries = entriesOf(await readViewsManifest((name) => kept(data, name)))
+  const files = new Set(entries.map((of) => fileOf(data, of)))
   let size = 0
   for (const file of files) size += (await stat(file).catch(() => undefined))?.size ?? 0
   return size
@@ -37,15 +37,14 @@ const fileOf = (data: string, of: ManifestEntry) =>
   of.sql === undefined ? join(stateFolder(data, storeOf(of)), 'data.mdb') : join(data, sqlFile)
 
 /**
- * Copies the rows of views as of one moment each. A process may have the data directory open.
+ * Copies the rows of views as of one moment each, and returns the views. A process may have the data
+ * directory open.
  * @param to a folder that becomes like a data directory
- * @returns those that were copied
- * @throws HenceError `state-unreadable` (operator), Error where SQLite cannot read its file
  */
 export async function copyViews(data: string, to: string): Promise<readonly ManifestEntry[]> {
   const manifest = async () => {
-    const { answering, building } = await readViewsManifest((name) => kept(data, name))
-    return [...answering, ...building].filter(({ failed }) => failed === undefined)
+    const entries = entriesOf(await readViewsManifest((name) => kept(data, name)))
+    return entries.filter(({ failed }) => failed === undefined)
   }
   await mkdir(join(to, 'state'), { recursive: true, mode: 0o700 })
   const copied: ManifestEntry[] = []
@@ -65,133 +64,107 @@ export async function copyViews(data: string, to: string): Promise<readonly Mani
   return copied
 }
 
+export type Refold = Awaited<ReturnType<typeof openRefold>>
+
 /**
  * Folds views a second time, while the log is derived again, up to where copies of their rows were folded,
  * and compares both.
+ * @param of the copied views, and the number of the generation that is derived again: views of others do not
+ *   count
+ * @param folder where they were copied to
+ * @param data the data directory, which has their code
  */
-export class Refold {
-  readonly #log: Log
-  readonly #folder: string
-  readonly #sql: SqlViews | undefined
-  readonly #order = new ReplayedOrder()
-  readonly #pairs: { readonly saved: ViewFold; readonly again: ViewFold }[] = []
+export async function openRefold(
+  of: { readonly views: readonly ManifestEntry[]; readonly generation: number },
+  { data, folder, log }: { readonly data: string; readonly folder: string; readonly log: Log },
+) {
+  const order = new ReplayedOrder()
+  const pairs: { readonly saved: ViewFold; readonly again: ViewFold }[] = []
+  const views = of.views.filter(({ generation }) => generation === of.generation)
+  const inSql = views.some(({ sql }) => sql !== undefined)
+  const sql = SqlViews.open(inSql ? folder : undefined, inSql, ({ message }) => {
+    throw new Error(message)
+  })
+  const storageIn = (folder: string): Pick<Storage, 'log' | 'openStore'> => ({
+    log,
+    openStore: (name, collections) => openLmdbStore({ directory: stateFolder(folder, name), collections }),
+  })
+  for (const view of views) {
+    const program = sandboxedViews(await keptCode((name) => kept(data, name), view.version))
+    const saved = await ViewFold.open({ storage: storageIn(folder), sql }, view, program)
+    // Derived for the first time, it has none.
+    if (saved.positions === undefined) await saved.close()
+    else {
+      const storage = storageIn(join(folder, `again-${of.generation}`))
+      pairs.push({ saved, again: await ViewFold.open({ storage, notesRecords: true }, view, program) })
+    }
+  }
+  return {
+    /** By partition: how far the log must be derived again, at least so far. */
+    ends(positions: readonly number[]): number[] {
+      const all = [positions, ...pairs.map(({ saved }) => saved.positions!)]
+      return positions.map((_, partition) => Math.max(...all.map((each) => each[partition]!)))
+    },
+    /** @param frontier records with an earlier log time come in its order */
+    add(applied: Applied, app: App, frontier?: number): void {
+      if (pairs.length > 0) order.add(applied, app, frontier)
+    },
+    /** Whether enough records have gathered to fold them. */
+    get isDue(): boolean {
+      return order.ready >= gatheredMax
+    },
+    /** Folds what has gathered; to be called before the generation forgets outcomes. */
+    async fold({ program: { app }, processor, derivationMs }: Generation): Promise<void> {
+      const again = pairs.map((pair) => pair.again)
+      const messages = await messagesOf(order.take(), { app, log, processor }, again)
+      for (const { saved, again } of pairs) {
+        const before = messages.filter(({ partition, offset }) => offset < saved.positions![partition]!)
+        await again.fold(before, derivationMs, () => undefined)
+        await again.saveIfDue(rowsMax)
+      }
+    },
+    /** All has been added. */
+    ended(): void {
+      order.pass(Number.POSITIVE_INFINITY)
+    },
+    /** The first difference of each view, in words, and the digest of its rows. */
+    compare() {
+      return pairs.map(({ saved, again }) => {
+        const { name, version, positions } = saved
+        const view = { name, version, positions: positions!, sha256: digest([again.table]) }
+        return { difference: differenceOf(saved, again, folder), view }
+      })
+    },
+    async close(): Promise<void> {
+      for (const { saved, again } of pairs) for (const each of [saved, again]) await each.close()
+      await sql?.close()
+    },
+  }
+}
 
-  /**
-   * @param of the copied views, and the number of the generation that is derived again: views of others do
-   *   not count
-   * @param folder where they were copied to
-   * @param data the data directory, which has their code
-   */
-  static async open(
-    of: { readonly views: readonly ManifestEntry[]; readonly generation: number },
-    { data, folder, log }: { readonly data: string; readonly folder: string; readonly log: Log },
-  ): Promise<Refold> {
-    const views = of.views.filter(({ generation }) => generation === of.generation)
-    const inSql = views.some(({ sql }) => sql !== undefined)
-    const sql = SqlViews.open(inSql ? folder : undefined, inSql, ({ message }) => {
-      throw new Error(message)
-    })
-    const refold = new Refold(log, folder, sql)
-    const storageIn = (folder: string): Pick<Storage, 'log' | 'openStore'> => ({
-      log,
-      openStore: (name, collections) => openLmdbStore({ directory: stateFolder(folder, name), collections }),
-    })
-    for (const view of views) {
-      const program = sandboxedViews(await keptCode((name) => kept(data, name), view.version))
-      const saved = await ViewFold.open({ storage: storageIn(folder), sql }, view, program)
-      // Derived for the first time, it has none.
-      if (saved.positions === undefined) await saved.close()
-      else {
-        const storage = storageIn(join(folder, `again-${of.generation}`))
-        refold.#pairs.push({
-          saved,
-          again: await ViewFold.open({ storage, notesRecords: true }, view, program),
-        })
+function differenceOf(saved: ViewFold, again: ViewFold, folder: string): string | undefined {
+  if (again.failure !== undefined) return again.failure.message
+  const { kinds, name } = again.table
+  const row = (key: string) => {
+    const record = again.recordOf(key)
+    const where = record === undefined ? '' : `, which record ${record} changed last,`
+    return `${JSON.stringify({ view: name, key: decodeKey(kinds, key).parts })}${where}`
+  }
+  try {
+    const before = partsOf(saved)
+    for (const [i, [part, entries]] of partsOf(again).entries()) {
+      for (const entry of unequalEntries(before[i]![1], entries)) {
+        if (entry === undefined) continue
+        const what = i === 0 ? row(entry.key) : `${JSON.stringify({ view: name, index: part })}`
+        return `${what} is ${short(entry.before)} and should be ${short(entry.after)}`
       }
     }
-    return refold
-  }
-
-  private constructor(log: Log, folder: string, sql: SqlViews | undefined) {
-    this.#log = log
-    this.#folder = folder
-    this.#sql = sql
-  }
-
-  /** By partition: how far the log must be derived again, at least so far. */
-  ends(positions: readonly number[]): number[] {
-    const all = [positions, ...this.#pairs.map(({ saved }) => saved.positions!)]
-    return positions.map((_, partition) => Math.max(...all.map((each) => each[partition]!)))
-  }
-
-  /** @param frontier records with an earlier log time come in its order */
-  add(applied: Applied, app: App, frontier?: number): void {
-    if (this.#pairs.length > 0) this.#order.add(applied, app, frontier)
-  }
-
-  /** Whether enough records have gathered to fold them. */
-  get isDue(): boolean {
-    return this.#order.ready >= gatheredMax
-  }
-
-  /** Folds what has gathered; to be called before the generation forgets outcomes. */
-  async fold({ program: { app }, processor, derivationMs }: Generation): Promise<void> {
-    const records = this.#order.take()
-    const views = this.#pairs.map(({ again }) => again)
-    const messages = await messagesOf(records, { app, log: this.#log, processor }, views)
-    for (const { saved, again } of this.#pairs) {
-      const before = messages.filter(({ partition, offset }) => offset < saved.positions![partition]!)
-      await again.fold(before, derivationMs, () => undefined)
-      await again.saveIfDue(rowsMax)
-    }
-  }
-
-  /** All has been added. */
-  ended(): void {
-    this.#order.pass(Number.POSITIVE_INFINITY)
-  }
-
-  /** Compares what was folded: the first difference of each view, in words, and the digest of its rows. */
-  compare() {
-    return this.#pairs.map(({ saved, again }) => {
-      const { name, version } = saved
-      const difference = this.#difference(saved, again)
-      return {
-        difference,
-        view: { name, version, positions: saved.positions!, sha256: digest([again.table]) },
-      }
-    })
-  }
-
-  #difference(saved: ViewFold, again: ViewFold): string | undefined {
-    if (again.failure !== undefined) return again.failure.message
-    const { kinds, name } = again.table
-    const row = (key: string) => {
-      const record = again.recordOf(key)
-      const where = record === undefined ? '' : `, which record ${record} changed last,`
-      return `${JSON.stringify({ view: name, key: decodeKey(kinds, key).parts })}${where}`
-    }
-    try {
-      const before = partsOf(saved)
-      for (const [i, [part, entries]] of partsOf(again).entries()) {
-        for (const entry of unequalEntries(before[i]![1], entries)) {
-          if (entry === undefined) continue
-          const what = i === 0 ? row(entry.key) : `${JSON.stringify({ view: name, index: part })}`
-          return `${what} is ${short(entry.before)} and should be ${short(entry.after)}`
-        }
-      }
-      if (saved.view.sql === undefined) return undefined
-      for (const key of wrongColumns(this.#folder, storeOf(saved), saved.view))
-        return `${row(key)} has other values in its columns`
-      return undefined
-    } catch (error) {
-      return `the view "${name}" cannot be read: ${thrownText(error)}`
-    }
-  }
-
-  async close(): Promise<void> {
-    for (const { saved, again } of this.#pairs) for (const each of [saved, again]) await each.close()
-    await this.#sql?.close()
+    if (saved.view.sql === undefined) return undefined
+    for (const key of wrongColumns(folder, storeOf(saved), saved.view))
+      return `${row(key)} has other values in its columns`
+    return undefined
+  } catch (error) {
+    return `the view "${name}" cannot be read: ${thrownText(error)}`
   }
 }
 

@@ -5,7 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import type { View } from '../app/index.ts'
 import { quoted } from '../app/name.ts'
 import { jsonSchemaOf } from '../app/schema.ts'
-import { operatorError } from '../failure.ts'
+import { type HenceError, operatorError } from '../failure.ts'
 import { fileFailure, reasonText } from '../file-failure.ts'
 import type { Reporter } from '../report.ts'
 import { decodeKey } from '../state/keys.ts'
@@ -52,15 +52,10 @@ export function tryReading(path: string): void {
   }
 }
 
-const unusable = (path: string, error: unknown) =>
-  fileFailure(error, path) ??
-  operatorError(
-    'file-unusable',
-    `${path} cannot be used: ${reasonText(error)} Look at the disk and the rights.`,
-    {
-      cause: error,
-    },
-  )
+function unusable(path: string, cause: unknown): HenceError {
+  const message = `${path} cannot be used: ${reasonText(cause)} Look at the disk and the rights.`
+  return fileFailure(cause, path) ?? operatorError('file-unusable', message, { cause })
+}
 
 /** @throws Error if the database is damaged */
 export function checkSql(db: DatabaseSync): DatabaseSync {
@@ -94,7 +89,7 @@ export function* wrongColumns(directory: string, name: StateName, view: View): I
       `SELECT hence_key, ${parts}, ${same.join(' AND ')} AS same FROM ${tableOf(name, `t:${view.name}`)}`,
     )
     for (const row of rows.iterate()) {
-      const key = Buffer.from(row['hence_key'] as Uint8Array).toString('latin1')
+      const key = keyIn(row)
       const isRight = decodeKey(kinds, key).parts.every((part, i) => row[`part${i}`] === part)
       if (!isRight || row['same'] !== 1) yield key
     }
@@ -105,11 +100,8 @@ export function* wrongColumns(directory: string, name: StateName, view: View): I
 
 /**
  * The rows of views in SQLite. Each version of a view has tables of its own, with a column for each field
- * that SQLite computes from the row. Readers find the version that answers under the name of the view: an
- * SQL view, which is replaced in one transaction.
- *
- * A commit does not wait for the disk: after a loss of power rows and position are those of an earlier
- * moment.
+ * that SQLite computes from the row; readers find the one that answers by an SQL view of the view's name. A
+ * commit does not wait for the disk: after a loss of power rows and position are those of an earlier moment.
  */
 export class SqlViews {
   readonly #db: DatabaseSync
@@ -131,19 +123,18 @@ export class SqlViews {
   async store(name: StateName, view: View, anew: boolean): Promise<Store> {
     await this.#transaction(() => {
       if (anew) this.#drop(name)
-      for (const statement of definitionsOf(name, view)) this.#db.exec(statement)
+      this.#db.exec(definitionsOf(name, view).join(';'))
     })
-    return new SqlStore(this.#db, name, view, (act) => this.#transaction(act))
+    return storeIn(this.#db, name, view, (act) => this.#transaction(act))
   }
 
   /** Lets SQL find a version of a view under the view's name. */
   answer(name: StateName, view: View): Promise<void> {
     return this.#transaction(() => {
       const columns = columnsOf(view).map((column) => column.name)
-      this.#db.exec(`DROP VIEW IF EXISTS ${quoted(view.sql!)}`)
-      this.#db.exec(
-        `CREATE VIEW ${quoted(view.sql!)} AS SELECT ${columns} FROM ${tableOf(name, `t:${view.name}`)}`,
-      )
+      const select = `SELECT ${columns} FROM ${tableOf(name, `t:${view.name}`)}`
+      const answering = quoted(view.sql!)
+      this.#db.exec(`DROP VIEW IF EXISTS ${answering}; CREATE VIEW ${answering} AS ${select}`)
     })
   }
 
@@ -157,10 +148,8 @@ export class SqlViews {
   }
 
   #drop(name: StateName): void {
-    const all = this.#db.prepare(
-      "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view') AND instr(sql, ?)",
-    )
-    for (const each of all.all(`"${name} `))
+    const sql = "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'view') AND instr(sql, ?)"
+    for (const each of this.#db.prepare(sql).all(`"${name} `))
       this.#db.exec(`DROP ${each['type']} ${quoted(`${each['name']}`)}`)
   }
 
@@ -205,76 +194,62 @@ function openChecked(path: string, report: Reporter): DatabaseSync {
 }
 
 /** A collection is a table of keys and texts. */
-class SqlStore implements Store {
-  readonly #db: DatabaseSync
-  readonly #name: StateName
-  readonly #view: View
-  readonly #transaction: (act: () => Promise<void>) => Promise<void>
-  readonly #get = new Map<string, ReturnType<DatabaseSync['prepare']>>()
-
-  constructor(
-    db: DatabaseSync,
-    name: StateName,
-    view: View,
-    transaction: (act: () => Promise<void>) => Promise<void>,
-  ) {
-    this.#db = db
-    this.#name = name
-    this.#view = view
-    this.#transaction = transaction
-  }
-
-  get(collection: string, key: string): string | undefined {
-    let get = this.#get.get(collection)
-    if (get === undefined) {
-      get = this.#db.prepare(`SELECT hence_row FROM ${tableOf(this.#name, collection)} WHERE hence_key = ?`)
-      this.#get.set(collection, get)
-    }
-    return get.get(Buffer.from(key, 'latin1'))?.['hence_row'] as string | undefined
-  }
-
-  *range(collection: string, { from, to, reverse }: KeyRange = {}): Iterable<[key: string, value: string]> {
-    const bounds = [from === undefined ? [] : ['hence_key >= ?'], to === undefined ? [] : ['hence_key < ?']]
-    const where = ['true', ...bounds.flat()].join(' AND ')
-    const order = reverse ? 'DESC' : 'ASC'
-    const rows = this.#db
-      .prepare(
-        `SELECT hence_key, hence_row FROM ${tableOf(this.#name, collection)} WHERE ${where} ORDER BY hence_key ${order}`,
-      )
-      .iterate(...[from ?? [], to ?? []].flat().map((key) => Buffer.from(key, 'latin1')))
-    for (const row of rows)
-      yield [Buffer.from(row['hence_key'] as Uint8Array).toString('latin1'), row['hence_row'] as string]
-  }
-
-  async write(changes: Iterable<CollectionChanges>): Promise<void> {
-    const all = Array.from(changes, ([collection, entries]) => [collection, [...entries]] as const)
-    await this.#transaction(async () => {
-      let written = 0
-      for (const [collection, entries] of all) {
-        const table = tableOf(this.#name, collection)
-        const kinds = collection === `t:${this.#view.name}` ? (['string', ...this.#view.parts] as const) : []
-        const columns = ['hence_key', 'hence_row', ...keyNames(kinds.length)]
-        const put = this.#db.prepare(
-          `INSERT INTO ${table} (${columns}) VALUES (${columns.map(() => '?')}) ` +
-            'ON CONFLICT (hence_key) DO UPDATE SET hence_row = excluded.hence_row',
-        )
-        const remove = this.#db.prepare(`DELETE FROM ${table} WHERE hence_key = ?`)
-        for (const [key, value] of entries) {
-          const bytes = Buffer.from(key, 'latin1')
-          if (value === undefined) remove.run(bytes)
-          else put.run(bytes, value.toString(), ...(kinds.length > 0 ? decodeKey(kinds, key).parts : []))
-          if (++written % rowsAtOnce === 0) await turn()
-        }
+function storeIn(
+  db: DatabaseSync,
+  name: StateName,
+  view: View,
+  transaction: (act: () => Promise<void>) => Promise<void>,
+): Store {
+  const gets = new Map<string, ReturnType<DatabaseSync['prepare']>>()
+  return {
+    get(collection, key) {
+      let get = gets.get(collection)
+      if (get === undefined) {
+        get = db.prepare(`SELECT hence_row FROM ${tableOf(name, collection)} WHERE hence_key = ?`)
+        gets.set(collection, get)
       }
-    })
+      return get.get(bytesOf(key))?.['hence_row'] as string | undefined
+    },
+    *range(collection, { from, to, reverse }: KeyRange = {}) {
+      const bounds = [from === undefined ? [] : 'hence_key >= ?', to === undefined ? [] : 'hence_key < ?']
+      const where = ['true', ...bounds.flat()].join(' AND ')
+      const select = `SELECT hence_key, hence_row FROM ${tableOf(name, collection)} WHERE ${where}`
+      const rows = db.prepare(`${select} ORDER BY hence_key ${reverse ? 'DESC' : 'ASC'}`)
+      for (const row of rows.iterate(...[from ?? [], to ?? []].flat().map(bytesOf)))
+        yield [keyIn(row), row['hence_row'] as string]
+    },
+    async write(changes: Iterable<CollectionChanges>) {
+      const all = Array.from(changes, ([collection, entries]) => [collection, [...entries]] as const)
+      await transaction(async () => {
+        let written = 0
+        for (const [collection, entries] of all) {
+          const table = tableOf(name, collection)
+          const kinds = collection === `t:${view.name}` ? (['string', ...view.parts] as const) : []
+          const columns = ['hence_key', 'hence_row', ...keyNames(kinds.length)]
+          const put = db.prepare(
+            `INSERT INTO ${table} (${columns}) VALUES (${columns.map(() => '?')}) ` +
+              'ON CONFLICT (hence_key) DO UPDATE SET hence_row = excluded.hence_row',
+          )
+          const remove = db.prepare(`DELETE FROM ${table} WHERE hence_key = ?`)
+          for (const [key, value] of entries) {
+            const parts = kinds.length > 0 ? decodeKey(kinds, key).parts : []
+            if (value === undefined) remove.run(bytesOf(key))
+            else put.run(bytesOf(key), value.toString(), ...parts)
+            if (++written % rowsAtOnce === 0) await turn()
+          }
+        }
+      })
+    },
+    view() {
+      throw new Error('The rows of a view in SQLite have no snapshots: SQL reads them.')
+    },
+    async close() {},
   }
-
-  view(): never {
-    throw new Error('The rows of a view in SQLite have no snapshots: SQL reads them.')
-  }
-
-  async close(): Promise<void> {}
 }
+
+const bytesOf = (key: string) => Buffer.from(key, 'latin1')
+const keyIn = (row: Readonly<Record<string, unknown>>) =>
+  Buffer.from(row['hence_key'] as Uint8Array).toString('latin1')
 
 const tableOf = (name: StateName, collection: string) => quoted(`${name} ${collection}`)
 
@@ -315,12 +290,9 @@ function columnsOf({ parts, value }: View): Column[] {
     taken.add(name.toLowerCase())
     return quoted(name)
   }
-  const keys = keyNames(parts.length + 1).map((name, i): Column => {
-    const column = free(name)
-    return {
-      name: column,
-      definition: `${column} ${i > 0 && parts[i - 1] === 'number' ? 'REAL' : 'TEXT'} NOT NULL`,
-    }
+  const keys = keyNames(parts.length + 1).map((wanted, i): Column => {
+    const name = free(wanted)
+    return { name, definition: `${name} ${i > 0 && parts[i - 1] === 'number' ? 'REAL' : 'TEXT'} NOT NULL` }
   })
   const { properties, required = [] } = (jsonSchemaOf(value, 'output') ?? {}) as FieldSchema
   if (properties === undefined)

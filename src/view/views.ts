@@ -8,10 +8,10 @@ import { sandboxedViews, type ViewProgram } from '../sandbox/program.ts'
 import { digest } from '../state/digest.ts'
 import type { StateName } from '../storage/states.ts'
 import { codeName } from '../storage/storage.ts'
-import { Feeding } from './feeding.ts'
+import { Feeding, type FeedingListener } from './feeding.ts'
 import { stopped, storeOf, ViewFold, type ViewVersion } from './fold.ts'
 import type { ViewsHost } from './host.ts'
-import { manifestName, readViewsManifest, type ViewsManifest } from './manifest.ts'
+import { entriesOf, manifestName, readViewsManifest, type ViewsManifest } from './manifest.ts'
 import { type MessageNames, messagesAfter } from './messages.ts'
 import { SqlViews } from './sql.ts'
 
@@ -58,8 +58,7 @@ export class Views {
   }
 
   /**
-   * Takes the views of some modules in the place of those before: opens them at their last positions. Those
-   * that are no longer defined are dropped.
+   * Takes the views of some modules in the place of those before: opens them at their last positions.
    * @throws HenceError `bundle-failed`, `app-invalid` (change); then nothing has changed
    */
   async use(modules: readonly AppBundle[]): Promise<void> {
@@ -82,16 +81,13 @@ export class Views {
     this.#sql = SqlViews.open(storage.directory, names.size > 0, report)
     this.switches++
     const live = await this.#host.live()
-    this.#feeding = new Feeding(
-      this.#host,
-      {
-        caughtUp: (view) => this.#answer(view),
-        failed: (view) => this.#failed(view),
-        tooOld: (views, live) => this.#anew(views, live),
-        otherGeneration: (live) => this.#follow(live),
-      },
-      live.number,
-    )
+    const listener: FeedingListener = {
+      caughtUp: (view) => this.#answer(view),
+      failed: (view) => this.#failed(view),
+      tooOld: (views, live) => this.#anew(views, live),
+      otherGeneration: (live) => this.#follow(live),
+    }
+    this.#feeding = new Feeding(this.#host, listener, live.number)
     await this.#open(live, await readViewsManifest((name) => storage.kept(name)))
     // A short log is folded by the time that the engine is ready.
     await this.#feeding.round(live)
@@ -102,10 +98,8 @@ export class Views {
 
   /** By name, as they answer. */
   get tables(): ReadonlyMap<string, View> {
-    const all = [...this.#slots.values()]
-    return new Map(
-      all.map(({ name, program, answering }) => [name, (answering?.view ?? program.views.get(name))!]),
-    )
+    const viewOf = ({ name, program, answering }: Slot) => (answering?.view ?? program.views.get(name))!
+    return new Map([...this.#slots].map(([name, slot]) => [name, viewOf(slot)]))
   }
 
   has(name: string): boolean {
@@ -177,12 +171,9 @@ export class Views {
   }
 
   get stores(): StateName[] {
-    return this.#opened.filter(({ sql }) => sql === undefined).map(storeOf)
-  }
-
-  get #opened() {
-    const { answering, building } = this.#manifest()
-    return [...answering, ...building]
+    return entriesOf(this.#manifest())
+      .filter(({ sql }) => sql === undefined)
+      .map(storeOf)
   }
 
   /** A check has found the stored rows of a view damaged: the next start derives them again. */
@@ -240,7 +231,7 @@ export class Views {
       const { name, program } = slot
       const wanted: ViewVersion = { name, version: program.version, generation: live.number }
       const fold = await this.#openFold(wanted, program)
-      fold.keepStopped([...manifest.answering, ...manifest.building])
+      fold.keepStopped(entriesOf(manifest))
       const saved = manifest.answering.find((each) => each.name === name)
       const before = saved && storeOf(saved) !== storeOf(wanted) ? saved : undefined
       if (fold.positions !== undefined && saved !== before) slot.answering = fold
@@ -255,9 +246,8 @@ export class Views {
       else feeding.add(fold)
     }
     // The stores of an earlier time that nobody has opened.
-    const used = new Set(this.#opened.map(storeOf))
-    for (const each of [...manifest.answering, ...manifest.building].map(storeOf))
-      if (!used.has(each)) await this.#drop(each)
+    const used = new Set(entriesOf(this.#manifest()).map(storeOf))
+    for (const each of entriesOf(manifest).map(storeOf)) if (!used.has(each)) await this.#drop(each)
     await this.#save()
     feeding.build(fresh, live)
   }

@@ -489,8 +489,8 @@ export const bugs: readonly Bug[] = [
   {
     id: 'compare-the-rows-of-a-view-with-themselves',
     file: 'view/refold.ts',
-    old: '      const before = partsOf(saved)\n',
-    new: '      const before = partsOf(again)\n',
+    old: '    const before = partsOf(saved)\n',
+    new: '    const before = partsOf(again)\n',
     test: ['test/integration/rehearsal-views.test.ts', 'a row of a view in LMDB that somebody has changed'],
   },
 ]
