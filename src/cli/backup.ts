@@ -16,7 +16,6 @@ export function backupCommand() {
       '--state',
       'copy the derived state and nothing else: new standbys begin with it (`start --state`)',
     )
-    .json()
     .addHelpText(
       'after',
       '\nIt may run beside a process that has the directory open. The signing key (audit/key.pem)\nis not ' +

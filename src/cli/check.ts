@@ -4,14 +4,8 @@ import type { BusyKey, DryRun, RequestJudges, SchemaFit } from '../offline/index
 import { Spool } from '../server/spool.ts'
 import { collectEarly } from './collect-early.ts'
 import { command, logTime, wholeNumber } from './command.ts'
-import {
-  type DiffOptions,
-  diffLines,
-  formatOf,
-  formatOptions,
-  writeLines,
-  writeText,
-} from './reprocess/diff.ts'
+import type { DiffOptions } from './reprocess/diff.ts'
+import { diffLines, formatOf, formatOptions, writeLines, writeText } from './reprocess/diff.ts'
 import { count } from './reprocess/status-text.ts'
 import { exitCode } from './terminal/exit-code.ts'
 import { note, paint } from './terminal/output.ts'
@@ -42,11 +36,7 @@ export function checkCommand() {
       'read records up to this log time: ISO 8601, or milliseconds since 1970',
       logTime,
     )
-    .addOption(
-      new Option('--fail-on <what>', `exit with ${exitCode.differs} if anything differs`).choices([
-        'differences',
-      ]),
-    )
+    .addOption(new Option('--fail-on <what>', failMeaning).choices(['differences']))
     .addOption(
       new Option(
         '--allow-misfits <kinds...>',
@@ -54,7 +44,6 @@ export function checkCommand() {
       ).choices(['all', 'request', 'event', 'timer', 'row', 'effect', 'result']),
     )
   return formatOptions(check)
-    .json()
     .addHelpText(
       'after',
       `
@@ -64,6 +53,8 @@ messages, rows, waiting effects or results do not fit its schemas.`,
     )
     .runs(checkCode)
 }
+
+const failMeaning = `exit with ${exitCode.differs} if anything differs`
 
 async function checkCode(app: string, options: CheckCommandOptions): Promise<number> {
   // It derives everything twice, and a third of its memory would be garbage that V8 need not collect yet.

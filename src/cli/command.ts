@@ -13,15 +13,14 @@ export class HenceCommand extends Command {
   #readsLog = false
 
   server(): this {
+    const key = 'the API key; in the environment it stays out of the shell history'
     return this.addOption(
       new Option('--url <url>', 'the URL where the server is mounted')
         .env('HENCE_URL')
         .default(`http://127.0.0.1:${portDefault}`),
-    ).addOption(
-      new Option('--key <secret>', 'the API key; in the environment it stays out of the shell history').env(
-        'HENCE_KEY',
-      ),
     )
+      .addOption(new Option('--key <secret>', key).env('HENCE_KEY'))
+      .json()
   }
 
   /** Adds the options of `server`, and those for a data directory instead of a server. */
@@ -32,7 +31,7 @@ export class HenceCommand extends Command {
   }
 
   data(): this {
-    return this.requiredOption('--data <directory>', dataMeaning)
+    return this.requiredOption('--data <directory>', dataMeaning).json()
   }
 
   /** Adds the options for a log that is read. A copy of one is brought up to date, or its age printed. */

@@ -20,7 +20,6 @@ export function devCommand() {
     ['hence dev shop.ts', 'hence dev shop.ts --data /tmp/shop --port 4000'],
   ).argument('<app>', 'the module that exports the app, for example shop.ts')
   return serveOptions(dev)
-    .json()
     .addHelpText(
       'after',
       '\nIt derives every record twice and compares. If new code does not build, throws while it loads, ' +
@@ -152,14 +151,10 @@ async function replaceCode(
     if (failures > 0) lines.push(paint.bad(`${failures} derivations failed.`))
     const text = [...lines, ...summaryLines(diff)].join('\n')
     await say(options, text, { event: 'derived', ...facts, diff })
-    await reprocessing.promote(
-      { diff: diff.sha256, note: 'hence dev' },
-      { requestId: v7(), principal: 'dev' },
-    )
-    await say(options, `${paint.good('live')} ${versionText(code.hash)}`, {
-      event: 'live',
-      version: code.hash,
-    })
+    const approval = { diff: diff.sha256, note: 'hence dev' }
+    await reprocessing.promote(approval, { requestId: v7(), principal: 'dev' })
+    const live = { event: 'live', version: code.hash }
+    await say(options, `${paint.good('live')} ${versionText(code.hash)}`, live)
   } finally {
     // To go back, one saves the old code.
     if (await reprocessing.status()) await reprocessing.discard()

@@ -14,7 +14,6 @@ export function doctorCommand() {
     .readsLog()
     .option('--repair', 'cut off a torn tail, as a start does; after a confirmation, set damaged parts aside')
     .option('--yes', 'confirm everything that --repair asks; the app loses the records that are set aside')
-    .json()
     .addHelpText(
       'after',
       '\nWithout --repair it changes nothing, and may run beside a process that has the directory open.',

@@ -35,7 +35,6 @@ function listCommand() {
     .option('--type <type>', 'only effects of this type')
     .option('--limit <number>', 'list at most this many', wholeNumber, 100)
     .engine()
-    .json()
     .runs(async (options: ListOptions) => {
       const { state, type, limit } = options
       const query = { state, ...(type !== undefined && { type }) }
@@ -56,7 +55,6 @@ function showCommand() {
   return command('show', 'show an effect with its tries', ['hence effects show 5f1e4c0a-…'])
     .argument('<id>', 'the id of the effect')
     .engine()
-    .json()
     .runs(async (id: string, options: ServiceOptions) => {
       const found = await withService(options, (opened) => opened.effect(id))
       await printResult(options.json, found)
@@ -89,7 +87,6 @@ function redriveCommand() {
       'also effects asked for more than 24 hours ago: their receiver may act a second time',
     )
     .engine()
-    .json()
     .runs(async (ids: readonly string[], options: RedriveOptions) => {
       const { type, reason, dryRun, mayRepeat, perSecond, perKey = Number.POSITIVE_INFINITY, json } = options
       if ((ids.length === 0) === (type === undefined)) {
@@ -120,26 +117,17 @@ function redriveCommand() {
           counts.read++
           const nth = (ofKey.get(key) ?? 0) + 1
           ofKey.set(key, nth)
-          if (nth > perKey) {
-            counts.left++
-            continue
-          }
-          if (dryRun) {
-            await printResult(json, each, lineOf(each))
-            continue
-          }
-          await pause(
-            startedAt + ((counts.redriven + counts.refused) * 1_000) / perSecond - performance.now(),
-          )
+          if (nth > perKey) counts.left++
+          else if (dryRun) await printResult(json, each, lineOf(each))
+          if (nth > perKey || dryRun) continue
+          const sent = counts.redriven + counts.refused
+          await pause(startedAt + (sent * 1_000) / perSecond - performance.now())
           const input = { effect: id, key, reason, ...(mayRepeat && { mayRepeat }) }
           const { reply, isAccepted, text } = await opened.decide('hence:redrive', input, v7())
           counts[isAccepted ? 'redriven' : 'refused']++
           line.end()
-          await printResult(
-            json,
-            { effect: id, ...reply },
-            `${id} ${isAccepted ? paint.good('redriven') : text}`,
-          )
+          const shown = `${id} ${isAccepted ? paint.good('redriven') : text}`
+          await printResult(json, { effect: id, ...reply }, shown)
           line.show(() => `${counts.redriven} redriven, ${counts.refused} refused`)
         }
         line.end()

@@ -1,5 +1,5 @@
 import { failedKey } from '../failure.ts'
-import type { Story, StoryChange, StoryCorrection } from '../query/story.ts'
+import type { Story, StoryChange, StoryCorrection, StoryReply } from '../query/story.ts'
 import { command, type ServiceOptions } from './command.ts'
 import { withService } from './service.ts'
 import { outcomeText, valueText } from './terminal/outcome-text.ts'
@@ -13,7 +13,6 @@ export function explainCommand() {
     .argument('<request-id>', 'the id that the request was sent with')
     .option('--principal <name>', 'who sent the request (default: the caller)')
     .engine()
-    .json()
     .runs(async (requestId: string, options: ServiceOptions & { principal?: string }) => {
       const story = await withService(options, (opened) => opened.story(requestId, options.principal))
       await printResult(options.json, story, tree(story))
@@ -24,8 +23,7 @@ type Branch = string | { readonly text: string; readonly branches: readonly Bran
 
 /** The story as a tree: the request, and below it each of its records with what that did. */
 function tree(story: Story): string[] {
-  const { requestId, principal, type, input, token, at, outcome, corrected, inReplyTo, replies, steps } =
-    story
+  const { requestId, principal, type, input, token, at, outcome, corrected, inReplyTo } = story
   const by = principal === '' ? '' : ` by ${principal}`
   const root =
     `${paint.strong(type)} ${JSON.stringify(input)} ` +
@@ -34,14 +32,14 @@ function tree(story: Story): string[] {
     outcomeText(outcome),
     ...(corrected ? [`${paint.warn('corrected:')} it would be ${outcomeText(corrected)}`] : []),
     ...(inReplyTo === undefined ? [] : [`in reply to ${inReplyTo}`]),
-    ...steps.map(stepBranch),
-    ...replies.map(
-      ({ inReplyTo: id, type, requestId: reply, token: place }) =>
-        `reply ${paint.strong(type)} ${reply} to ${id} ${paint.faint(`at ${place}`)}`,
-    ),
+    ...story.steps.map(stepBranch),
+    ...story.replies.map(replyText),
   ]
   return [root, ...drawn(branches)]
 }
+
+const replyText = ({ inReplyTo, type, requestId, token }: StoryReply) =>
+  `reply ${paint.strong(type)} ${requestId} to ${inReplyTo} ${paint.faint(`at ${token}`)}`
 
 function stepBranch({ kind, type, key, token, ...step }: Story['steps'][number]): Branch {
   const under = key === undefined ? failedKey(undefined) : JSON.stringify(key)

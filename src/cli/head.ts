@@ -76,8 +76,7 @@ async function check(
   if (json) await print(JSON.stringify({ proven: false, ...known, partitions: open }))
   note(
     'The heads do not contradict each other, but they prove nothing about partitions that have grown ' +
-      `(${open.join(', ')}). ` +
-      'Get the proof with `hence head get --since`.',
+      `(${open.join(', ')}). Get the proof with \`hence head get --since\`.`,
   )
   return exitCode.nothingFound
 }

@@ -30,7 +30,6 @@ function createCommand() {
       'what the key may do: submit, submit:TYPE, read, operate, admin',
     )
     .option('--expires <date>', 'when it expires: ISO 8601', (text) => new Date(logTime(text)))
-    .json()
     .runs(async (name: string, options: CreateOptions) => {
       const { data, principal = name, permission, expires, json } = options
       await mkdir(data, { recursive: true, mode: 0o700 })
@@ -59,7 +58,6 @@ interface CreateOptions extends DataOptions {
 function listCommand() {
   return command('list', 'list the keys without their secrets', ['hence keys list --data data'])
     .data()
-    .json()
     .runs(async ({ data, json }: DataOptions) => {
       const keys = await listKeys(keysFile(data))
       await printResult(json, keys, keys.map(describe))
@@ -72,7 +70,6 @@ function revokeCommand() {
   ])
     .argument('<id>', 'the id that `hence keys list` shows')
     .data()
-    .json()
     .runs(async (id: string, { data, json }: DataOptions) => {
       const was = await revokeKey(keysFile(data), id)
       if (!was) {

@@ -72,7 +72,6 @@ function catCommand() {
     .option('--partition <number>', 'only this partition', wholeNumber)
     .option('--from <offset>', 'start at this offset (requires --partition)', wholeNumber)
     .option('--limit <number>', 'print at most this many records', wholeNumber)
-    .json()
     .runs(printRecords)
 }
 

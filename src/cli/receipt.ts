@@ -8,10 +8,8 @@ import { withService } from './service.ts'
 import { paint, print, printResult } from './terminal/output.ts'
 
 export function receiptCommand() {
-  return group('receipt', 'get and check the proof that a request is in the log', [
-    getCommand(),
-    checkCommand(),
-  ])
+  const parts = [getCommand(), checkCommand()]
+  return group('receipt', 'get and check the proof that a request is in the log', parts)
 }
 
 function getCommand() {
@@ -51,12 +49,7 @@ function fieldsOf({ logId, partition, offset, record, headTime }: Proven) {
   const common = { logId, token: `${partition}:${offset}`, provenBy: headTime, kind: decoded.kind }
   if (decoded.kind !== 'request') return common
   const { type, identity, input } = decoded
-  return {
-    ...common,
-    type,
-    ...senderOf(identity),
-    input: JSON.parse(input),
-  }
+  return { ...common, type, ...senderOf(identity), input: JSON.parse(input) }
 }
 
 function describe(proven: Proven): string[] {

@@ -57,12 +57,11 @@ async function restoreData(options: RestoreDataOptions): Promise<number> {
         `${partition}:${offset}: that record follows from one that is left out.`,
     )
   }
-  if (copied.needsKey && !json) {
+  if (copied.needsKey && !json)
     note(
       `${paintError.warn('!')} The signing key is in no backup. Before this directory signs heads, copy the key to ` +
         '`audit/key.pem`, or ask for a new one with `hence start --audit --new-key`.',
     )
-  }
   return printCopied(copied, json)
 }
 
@@ -73,16 +72,11 @@ function lastRecords({ ends }: Copied): string {
 function positionsOf(text: string): readonly Position[] {
   const positions: Position[] = []
   for (const token of text.split(',')) {
-    const [, partition, offset] = /^(\d{1,4}):(\d{1,15})$/.exec(token.trim())?.map(Number) ?? []
-    if (
-      partition === undefined ||
-      offset === undefined ||
-      positions.some((each) => each.partition === partition)
-    ) {
+    const [, partition = -1, offset = 0] = /^(\d{1,4}):(\d{1,15})$/.exec(token.trim())?.map(Number) ?? []
+    if (partition === -1 || positions.some((each) => each.partition === partition))
       throw new InvalidArgumentError(
         'Give tokens of records, PARTITION:OFFSET, separated by commas, at most one a partition.',
       )
-    }
     positions.push({ partition, offset })
   }
   return positions

@@ -20,7 +20,6 @@ export function ruleCommand() {
     .addOption(logOption())
     .option('--reason <text>', 'the reason, which the story of the request shows')
     .option('--yes', 'do not ask')
-    .json()
     .addHelpText(
       'after',
       '\nAn engine rules by itself on a derivation that does not end, or that ends its process; this is ' +

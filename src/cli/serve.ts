@@ -43,6 +43,7 @@ export function serveOptions(command: HenceCommand): HenceCommand {
     )
     .option('--views <module>', 'a module of views, derived beside the app; may be repeated', repeated)
     .option('--partitions <number>', 'the number of partitions of a new log (default: 1)', wholeNumber)
+    .json()
 }
 
 export interface Served {

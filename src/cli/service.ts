@@ -3,13 +3,8 @@ import type { Consistency } from '../audit/consistency.ts'
 import type { SignedHead } from '../audit/head.ts'
 import type { Receipt } from '../audit/receipt.ts'
 import type { Connection } from '../client/connect.ts'
-import {
-  Exchange,
-  type ExchangeOptions,
-  type HttpCall,
-  notUnderstood,
-  problemOf,
-} from '../client/exchange.ts'
+import type { ExchangeOptions, HttpCall } from '../client/exchange.ts'
+import { Exchange, notUnderstood, problemOf } from '../client/exchange.ts'
 import type { EffectState } from '../effect/outbox.ts'
 import type { Engine, EngineStats } from '../engine/engine.ts'
 import type { Story } from '../query/story.ts'
@@ -50,6 +45,7 @@ export async function ask(exchange: Exchange, call: HttpCall): Promise<unknown> 
 }
 
 export type Opened = ReturnType<typeof serviceOf>
+type EffectShown = NonNullable<Awaited<ReturnType<Engine<App>['effects']['get']>>>
 
 function serviceOf(reach: ExchangeOptions, service: Connection<App>) {
   const exchange = new Exchange(reach)
@@ -62,17 +58,13 @@ function serviceOf(reach: ExchangeOptions, service: Connection<App>) {
     service,
     /** Yields effects in a state, oldest first within a type; reads a page at a time. */
     async *effects(wanted: { readonly state: EffectState['state']; readonly type?: string }) {
-      let cursor: string | undefined
-      do {
-        const query = new URLSearchParams({
-          ...wanted,
-          limit: '1000',
-          ...(cursor !== undefined && { cursor }),
-        })
+      let cursor: { cursor?: string } | undefined = {}
+      while (cursor !== undefined) {
+        const query = new URLSearchParams({ ...wanted, limit: '1000', ...cursor })
         const page = await get<{ effects: EffectState[]; cursor?: string }>(`/effects?${query}`)
         yield* page.effects
-        cursor = page.cursor
-      } while (cursor !== undefined)
+        cursor = page.cursor === undefined ? undefined : { cursor: page.cursor }
+      }
     },
     views: async () => (await get<EngineStats>('/status')).views,
     /** Sends a request of an operator; `why` is the reason if it is not accepted. */
@@ -81,10 +73,7 @@ function serviceOf(reach: ExchangeOptions, service: Connection<App>) {
       const { status, reason: why = '' } = reply as { status: string; reason?: string }
       return { reply, isAccepted: status === 'accepted', text: `${paint.warn(status)} ${why}` }
     },
-    effect: (id: string) =>
-      get<NonNullable<Awaited<ReturnType<Engine<App>['effects']['get']>>>>(
-        `/effects/${encodeURIComponent(id)}`,
-      ),
+    effect: (id: string) => get<EffectShown>(`/effects/${encodeURIComponent(id)}`),
     story: (requestId: string, principal: string | undefined) =>
       get<Story>(ofRequest(requestId, '', principal)),
     receipt: (requestId: string, principal: string | undefined) =>

@@ -15,7 +15,6 @@ export function sqlCommand() {
     .data()
     .option('--limit <number>', 'print at most this many rows', wholeNumber, 1_000)
     .option('--seconds <number>', 'give up after this time', wholeNumber, 10)
-    .json()
     .addHelpText('after', '\nIt changes nothing, and may run beside the process that has the directory open.')
     .runs(async (statement: string, options: DataOptions & SqlOptions) => {
       const { columns, rows } = await read(statement, options)
@@ -28,11 +27,8 @@ export function sqlCommand() {
         const widths = columns.map((name, i) =>
           Math.max(...[name, ...texts.map((row) => row[i]!)].map((text) => text.length)),
         )
-        const line = (row: readonly string[]) =>
-          row
-            .map((text, i) => text.padEnd(widths[i]!))
-            .join('  ')
-            .trimEnd()
+        const padded = (text: string, i: number) => text.padEnd(widths[i]!)
+        const line = (row: readonly string[]) => row.map(padded).join('  ').trimEnd()
         await print(paint.strong(line(columns)))
         for (const row of texts) await print(line(row))
       }

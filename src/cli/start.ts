@@ -15,7 +15,7 @@ import { command, repeated } from './command.ts'
 import { carrierAt, logOption } from './log-carrier.ts'
 import { engineReport, guardOf, type ServeOptions, serve, serveOptions, serverOf } from './serve.ts'
 import { exitCode } from './terminal/exit-code.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { note, paint, printResult } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
 
 export function startCommand() {
@@ -35,11 +35,7 @@ export function startCommand() {
       'begin with a copy of the derived state, if there is none: a directory (`backup --state`), or the URL ' +
         'of another process of this log',
     )
-    .addOption(
-      new Option('--state-key <secret>', 'with --state of a URL: an API key with the permission admin').env(
-        'HENCE_STATE_KEY',
-      ),
-    )
+    .addOption(new Option('--state-key <secret>', stateKeyMeaning).env('HENCE_STATE_KEY'))
     .option('--advertise <url>', 'with --log: where others reach this process; those that follow it say so')
     .option('--open', 'while the data directory has no API keys, let everybody on this machine do everything')
     .option('--wait', 'wait until another process releases the data directory, then take over')
@@ -57,7 +53,6 @@ export function startCommand() {
         .choices(['refuse', 'continue', 'reprocess'])
         .default('refuse'),
     )
-    .json()
     .addHelpText(
       'after',
       '\nOn SIGTERM or SIGINT it accepts nothing more, finishes what it has accepted, saves, and exits ' +
@@ -65,6 +60,8 @@ export function startCommand() {
     )
     .runs(startApp)
 }
+
+const stateKeyMeaning = 'with --state of a URL: an API key with the permission admin'
 
 interface StartOptions extends ServeOptions {
   readonly log?: string
@@ -81,9 +78,8 @@ interface StartOptions extends ServeOptions {
 }
 
 async function startApp(path: string, options: StartOptions): Promise<number> {
-  const { data, log, partitions, handlers, views, wait, check, audit, newKey, onCodeChange } = options
-  const { confirmClock, json, state, stateKey } = options
-  const { publish: files = [] } = options
+  const { data, log, handlers, views, audit, newKey, json, publish: files = [] } = options
+  const { partitions, wait, check, confirmClock, state, stateKey, onCodeChange } = options
   collectEarly(100)
   if (files.length > 0 && !audit)
     throw new InvalidArgumentError('--publish requires --audit, which signs the heads.')
@@ -92,22 +88,14 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
   const { report, stopped } = engineReport(json)
   await guardOf(options)
   const carrier = log === undefined ? undefined : await carrierAt(log)
-  const loaded = await loadHandlers(handlers)
   const { createEngine } = await import('../engine/open-engine.ts')
+  const loaded = await loadHandlers(handlers)
   const early = earlyServer(options)
   // A new directory has no predecessor that still has the port, and is not made in vain.
   if (!existsSync(data)) await early.listen()
   const opening = createEngine({
     app: path,
-    data,
-    onCodeChange,
-    partitions,
-    wait,
-    check,
-    confirmClock,
-    state,
-    stateKey,
-    report,
+    ...{ data, partitions, wait, check, confirmClock, state, stateKey, onCodeChange, report },
     signal: stop.signal,
     stopping: stop.signal,
     progress: (progress) => early.progress(progress),
@@ -129,24 +117,16 @@ async function startApp(path: string, options: StartOptions): Promise<number> {
   try {
     const served = await serve(engine, options, report, await early.open())
     try {
+      const { url } = served
+      const { name: app } = engine.app
       const { applied, version } = engine.stats()
       const ms = Math.round(performance.now() - startedAt)
       const records = applied.reduce((sum, n) => sum + n, 0)
-      if (json) {
-        await print(
-          JSON.stringify({
-            listening: served.url,
-            app: engine.app.name,
-            version,
-            partitions: applied.length,
-            records,
-            pid: process.pid,
-          }),
-        )
-      } else {
-        await print(`${paint.strong(engine.app.name)} listens on ${paint.strong(served.url)}`)
+      const facts = { listening: url, app, version, partitions: applied.length, records, pid: process.pid }
+      await printResult(json, facts, `${paint.strong(app)} listens on ${paint.strong(url)}`)
+      if (!json) {
         note(
-          `${counted(records, 'record')} in ${data}, ready after ${ms} ms. The console is at ${served.url}/console.`,
+          `${counted(records, 'record')} in ${data}, ready after ${ms} ms. The console is at ${url}/console.`,
         )
         note('Press Ctrl-C to stop.')
       }

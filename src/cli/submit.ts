@@ -22,7 +22,6 @@ export function submitCommand() {
     )
     .option('--in-reply-to <id>', 'the effect, violation or request that it replies to')
     .engine()
-    .json()
     .runs(async (type: string, inputText: string, options: SubmitCommandOptions) => {
       const input = jsonValue(inputText === '-' ? await text(process.stdin) : inputText)
       const { id, inReplyTo } = options

@@ -1,4 +1,4 @@
-import type { Query, QueryPart } from '../app/index.ts'
+import type { Query } from '../app/index.ts'
 import { command, group, keyParts, logTime, type ServiceOptions, wholeNumber } from './command.ts'
 import { withService } from './service.ts'
 import { exitCode } from './terminal/exit-code.ts'
@@ -19,7 +19,6 @@ function getCommand() {
     .option('--after <token>', 'wait until the request with this token is applied')
     .option('--at <token or time>', 'as it was then, if the changes since are kept', moment)
     .engine()
-    .json()
     .runs(async (table: string, key: readonly string[], options: ReadingOptions) => {
       const parts = key.length === 1 ? keyParts(key[0]!) : key
       const row = await withService(options, ({ service }) =>
@@ -50,18 +49,13 @@ function scanCommand() {
     .option('--after <token>', 'wait until the request with this token is applied')
     .option('--at <token or time>', 'as it was then, if the changes since are kept', moment)
     .engine()
-    .json()
     .runs(async (table: string, options: ScanOptions) => {
       const { after, at, index, prefix, from, to, reverse, limit } = options
       const query: Query = { index, prefix, from, to, reverse, limit }
       await withService(options, async ({ service }) => {
-        for (const row of await service.scan(table as never, query as never, { after, at })) {
-          const { key, value } = row as { readonly key: readonly QueryPart[]; readonly value: unknown }
-          await printResult(
-            options.json,
-            { key, value },
-            `${paint.strong(JSON.stringify(key))} ${JSON.stringify(value)}`,
-          )
+        for (const { key, value } of await service.scan(table as never, query as never, { after, at })) {
+          const text = `${paint.strong(JSON.stringify(key))} ${JSON.stringify(value)}`
+          await printResult(options.json, { key, value }, text)
         }
       })
     })

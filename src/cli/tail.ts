@@ -1,10 +1,10 @@
-import type { KeyPart } from '../app/index.ts'
+import type { KeyPart, TableChange } from '../app/index.ts'
 import { Exchange } from '../client/exchange.ts'
 import { follow } from '../client/subscription.ts'
 import { systemClock } from '../clock.ts'
 import { command, keyParts, type ServiceOptions } from './command.ts'
 import { changeText } from './explain.ts'
-import { note, paint, print } from './terminal/output.ts'
+import { note, paint, printResult } from './terminal/output.ts'
 import { stopSignal } from './terminal/stop-signal.ts'
 
 interface TailOptions extends ServiceOptions {
@@ -20,7 +20,6 @@ export function tailCommand() {
     .argument('[tables...]', 'only these tables (default: all)')
     .option('--prefix <parts>', 'only rows whose key begins with this: a text, or a JSON list', keyParts)
     .server()
-    .json()
     .runs(printChanges)
 }
 
@@ -32,35 +31,21 @@ async function printChanges(
   const stop = stopSignal()
   const ended = Promise.withResolvers<never>()
   let opened = 0
+  const say = (fact: object, text: string) => note(json ? JSON.stringify(fact) : text)
   const listener = {
     anew() {
       // After this line, no change is missed.
-      if (opened++ === 0)
-        note(json ? JSON.stringify({ following: url }) : `Following ${url}. Press Ctrl-C to stop.`)
-      else
-        note(
-          json
-            ? JSON.stringify({ missed: true })
-            : 'The connection was lost for too long: changes were missed.',
-        )
+      if (opened++ === 0) say({ following: url }, `Following ${url}. Press Ctrl-C to stop.`)
+      else say({ missed: true }, 'The connection was lost for too long: changes were missed.')
     },
-    changes(changes: Parameters<Parameters<typeof follow>[1]['changes']>[0]) {
-      for (const change of changes) {
-        void print(
-          json ? JSON.stringify(change) : `${changeText(change)} ${paint.faint(`at ${change.token}`)}`,
-        )
-      }
+    changes(changes: readonly TableChange[]) {
+      for (const each of changes)
+        void printResult(json, each, `${changeText(each)} ${paint.faint(`at ${each.token}`)}`)
     },
     ended: ended.reject,
   }
   const exchange = new Exchange({ url, key })
   const backoff = { firstMs: 50, mostMs: 5_000 }
-  const following = follow({ tables, prefix }, listener, {
-    exchange,
-    backoff,
-    clock: systemClock,
-    random: Math.random,
-    signal: stop.signal,
-  })
-  await Promise.race([following, ended.promise])
+  const asking = { exchange, backoff, clock: systemClock, random: Math.random, signal: stop.signal }
+  await Promise.race([follow({ tables, prefix }, listener, asking), ended.promise])
 }

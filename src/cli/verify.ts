@@ -24,7 +24,6 @@ export function verifyCommand() {
       'the public key to check heads with, or all that the signer has had (default: those of the data directory)',
     )
     .option('--no-history', 'do not derive the tables again')
-    .json()
     .addHelpText('after', '\nIt changes nothing, and may run beside a process that has the directory open.')
     .runs(verifyData)
 }

@@ -7,7 +7,6 @@ import { note, paint, printResult } from './terminal/output.ts'
 export function viewsCommand() {
   return command('views', 'show how far each view is', ['hence views', 'hence views --data data --json'])
     .engine()
-    .json()
     .runs(async (options: ServiceOptions) => {
       const views = await withService(options, (opened) => opened.views())
       for (const view of views) {

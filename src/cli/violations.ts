@@ -27,8 +27,7 @@ function listCommand() {
         .default('open'),
     )
     .engine()
-    .json()
-    .runs(async (options: ServiceOptions & { state: Violation['state'] | 'all' }) => {
+    .runs(async (options: ServiceOptions & { state: ShownState }) => {
       const found = await withService(options, (opened) => violationsOf(opened, options.state))
       for (const each of found) await printResult(options.json, each, lineOf(each))
       if (found.length > 0) return exitCode.ok
@@ -43,7 +42,6 @@ function showCommand() {
   ])
     .argument('<id>', 'the id of the violation')
     .engine()
-    .json()
     .runs(async (id: string, options: ServiceOptions) => {
       const found = await withService(options, (opened) => violationOf(opened, id))
       await printResult(options.json, found)
@@ -83,7 +81,6 @@ function resolveCommand() {
       'the request id, to send the decision again (default: a new id, printed before sending)',
     )
     .engine()
-    .json()
     .runs(async (id: string, options: ResolveOptions) => {
       const { action, units, victim = [], reason } = options
       return withService(options, async (opened) => {
@@ -97,8 +94,7 @@ function resolveCommand() {
           ...(units !== undefined && { units }),
           ...(action === 'choose' && { victims: victim.map(requestNamed) }),
         }
-        const decided = await opened.decide('hence:resolve-violation', input, requestId)
-        const { reply, isAccepted, text } = decided
+        const { reply, isAccepted, text } = await opened.decide('hence:resolve-violation', input, requestId)
         await printResult(options.json, reply, isAccepted ? paint.good('resolved') : text)
         return isAccepted ? exitCode.ok : exitCode.notAccepted
       })
@@ -111,10 +107,9 @@ function requestNamed(text: string): { requestId: string; principal?: string } {
   return at === -1 ? { requestId: text } : { requestId: text.slice(0, at), principal: text.slice(at + 1) }
 }
 
-async function violationsOf(
-  { service }: Opened,
-  state: Violation['state'] | 'all',
-): Promise<KeyedViolation[]> {
+type ShownState = Violation['state'] | 'all'
+
+async function violationsOf({ service }: Opened, state: ShownState): Promise<KeyedViolation[]> {
   const query = { index: 'byState', prefix: state === 'all' ? [] : [state] }
   const rows = (await service.scan('hence.violations' as never, query as never)) as {
     readonly key: readonly string[]

@@ -75,9 +75,7 @@ export async function writeText(lines: readonly string[], file: string | undefin
 /** Writes lines of JSON, byte for byte, to a file, or to standard output at the pace of its reader. */
 export async function writeLines(lines: AsyncIterable<string>, file: string | undefined): Promise<void> {
   if (file !== undefined) return pipeline(lines, createWriteStream(file))
-  for await (const line of createInterface({
-    input: Readable.from(lines),
-    crlfDelay: Number.POSITIVE_INFINITY,
-  }))
+  const input = Readable.from(lines)
+  for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY }))
     await printExact(line)
 }

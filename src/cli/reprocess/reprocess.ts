@@ -211,14 +211,8 @@ async function approve(
   await printResult(json, promotion, promotionText(promotion))
 }
 
-function promotionText({
-  generation,
-  version,
-  before,
-  corrections,
-  effectsNew,
-  replayed,
-}: Promotion): string {
+function promotionText(promotion: Promotion): string {
+  const { generation, version, before, corrections, effectsNew, replayed } = promotion
   const { outcome, effect, row } = corrections
   return (
     `Generation ${generation} is ${paint.good('live')}, ` +

@@ -78,21 +78,18 @@ export function onTarget<Options extends ServiceOptions, Args extends unknown[]>
   ) => Promise<number | undefined>,
   stops = false,
 ): HenceCommand {
-  return command
-    .engine()
-    .json()
-    .runs(async (...given: unknown[]) => {
-      const [options, self] = given.slice(-2) as [Options, Command]
-      const { data } = options
-      const isLocal = data !== undefined && self.getOptionValueSource('url') !== 'cli'
-      const { signal } = stops ? stopSignal() : new AbortController()
-      const { reach, close } = await openServer(options, isLocal ? data : undefined)
-      try {
-        return await act(targetOf(reach, data), options, signal, ...(given.slice(0, -2) as Args))
-      } finally {
-        await close()
-      }
-    })
+  return command.engine().runs(async (...given: unknown[]) => {
+    const [options, self] = given.slice(-2) as [Options, Command]
+    const { data } = options
+    const isLocal = data !== undefined && self.getOptionValueSource('url') !== 'cli'
+    const { signal } = stops ? stopSignal() : new AbortController()
+    const { reach, close } = await openServer(options, isLocal ? data : undefined)
+    try {
+      return await act(targetOf(reach, data), options, signal, ...(given.slice(0, -2) as Args))
+    } finally {
+      await close()
+    }
+  })
 }
 
 /** Waits until the candidate has caught up or the signal aborts, with a line of progress. */
