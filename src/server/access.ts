@@ -9,11 +9,7 @@ export interface IdentifiedCaller {
 
 type Identify = () => IdentifiedCaller | Promise<IdentifiedCaller>
 
-/**
- * The caller of a request, for as long as the request lasts. Batches, streams and long waits outlive a key or
- * a session that is revoked meanwhile, so whatever is accepted or delivered asks first whether the identity
- * is current.
- */
+/** The caller of a request while it lasts: a key or a session may be revoked during a batch or a stream. */
 export class Access {
   readonly #identify: Identify
   readonly #check: (caller: Caller) => void
@@ -37,11 +33,7 @@ export class Access {
     return this.#identity.isCurrent()
   }
 
-  /**
-   * Identifies the caller again, unless that is current.
-   * @throws HenceError `not-authenticated`, `not-allowed` (change) if the key or session has ended, is
-   *   another principal's now, or lacks the permission now
-   */
+  /** Identifies the caller again, unless that is current; throws if they may not use the route any more. */
   async renew(): Promise<Caller> {
     if (this.isCurrent) return this.caller
     this.#renewing ??= Promise.resolve(this.#identify()).finally(() => {

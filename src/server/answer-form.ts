@@ -1,14 +1,4 @@
-import {
-  anything,
-  type JsonSchema,
-  list,
-  object,
-  oneOf,
-  requestId,
-  sha256,
-  text,
-  time,
-} from './json-schema.ts'
+import { anything, count, list, object, oneOf, requestId, sha256, text, time } from './json-schema.ts'
 import type { AnswerForm } from './route.ts'
 
 // How answers look, for OpenAPI.
@@ -17,11 +7,11 @@ export function textForm(type: `${string}/${string}`, description: string): Answ
   return { description, content: { [type]: text } }
 }
 
-const outcome = object({ status: oneOf('accepted', 'rejected', 'failed') })
-const correctedOutcome = {
-  ...outcome,
-  description: 'The outcome by the live code, if it differs from the first.',
-}
+const status = oneOf('accepted', 'rejected', 'failed')
+const outcome = object({ status })
+const corrected = { ...outcome, description: 'The outcome by the live code, if it differs from the first.' }
+const replayed = { type: 'boolean' }
+const objects = list(object({}))
 
 export const state: AnswerForm = {
   description: 'The file `data.mdb` of a folder of state.',
@@ -30,24 +20,14 @@ export const state: AnswerForm = {
 }
 export const file = textForm('text/html', 'The file.')
 
-const count: JsonSchema = { type: 'integer', minimum: 0 }
-
 export const logRecord = object({
   token: text,
   at: time,
   kind: oneOf(
-    'request',
-    'event',
-    'tick',
-    'result',
-    'control',
-    'correction',
-    'ruling',
-    'mark',
-    'watermark',
+    ...['request', 'event', 'tick', 'result', 'control', 'correction', 'ruling', 'mark', 'watermark'],
     'filled',
   ),
-  'outcome?': oneOf('accepted', 'rejected', 'failed'),
+  'outcome?': status,
 })
 
 export const logPage = object({
@@ -67,8 +47,8 @@ export const accepted: AnswerForm = {
       status: { const: 'accepted' },
       value: anything,
       token: text,
-      replayed: { type: 'boolean' },
-      'corrected?': correctedOutcome,
+      replayed,
+      'corrected?': corrected,
     }),
   },
 }
@@ -101,11 +81,9 @@ export const problem = object({
   'details?': anything,
   'requestId?': text,
   'token?': text,
-  'replayed?': { type: 'boolean' },
-  'corrected?': correctedOutcome,
+  'replayed?': replayed,
+  'corrected?': corrected,
 })
-
-const objects = list(object({}))
 
 export const history = object({
   changes: list(
@@ -132,7 +110,7 @@ export const story = object({
   token: text,
   at: time,
   'outcome?': { ...outcome, description: 'The first outcome; left out while the request is undecided.' },
-  'corrected?': correctedOutcome,
+  'corrected?': corrected,
   'inReplyTo?': text,
   replies: list(object({ inReplyTo: text, requestId: text, principal: text, type: text, token: text })),
   steps: list(
@@ -175,7 +153,7 @@ export const head = object({
   version: { const: 1 },
   logId: { type: 'string', pattern: '^[0-9a-f]{32}$' },
   time: { ...time, description: 'When it was signed, in milliseconds since 1970.' },
-  partitions: list(object({ size: count, root: { type: 'string', pattern: '^[0-9a-f]{64}$' } })),
+  partitions: list(object({ size: count, root: sha256 })),
   signature: { type: 'string', contentEncoding: 'base64' },
 })
 

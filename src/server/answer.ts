@@ -3,10 +3,7 @@ import type { ServerResponse } from 'node:http'
 import { pipeline, Readable } from 'node:stream'
 import type { AskedRequest } from './asked.ts'
 
-/**
- * The answer of a route. Hosts that use `fetch` get it as a `Response`; on Node its parts are written
- * directly, because a `Response` in between would cost more than the request.
- */
+/** The answer of a route. On Node no `Response` is made of it, which would cost more than the request. */
 export interface Answer {
   readonly status: number
   /** Names in lower case. */
@@ -20,12 +17,8 @@ export function responseOf({ status, headers, body }: Answer): Response {
 
 /** Writes an answer to Node's response. A stream that fails, or whose client has left, ends the connection. */
 export function writeAnswer(outgoing: ServerResponse, answer: Answer): void {
-  // The client has left before there was an answer. Nothing can be piped, and a body without a reader would
-  // end the process by its error.
-  if (outgoing.destroyed) {
-    drop(answer)
-    return
-  }
+  // The client has left: a body without a reader would end the process by its error.
+  if (outgoing.destroyed) return void drop(answer)
   const { status, headers, body } = answer
   if (!outgoing.req.complete) outgoing.once('finish', () => endUnread(outgoing))
   if (typeof body === 'string') {
@@ -49,11 +42,8 @@ const lingerMs = 100
 
 /** Not at once: a client that is still sending would see the broken connection and not read the answer. */
 function endUnread({ req }: ServerResponse): void {
-  const end = () => {
-    if (!req.complete) req.socket.destroy()
-  }
   // Input that came while the thread was held up is read before.
-  setTimeout(() => setImmediate(end), lingerMs).unref()
+  setTimeout(() => setImmediate(() => req.complete || req.socket.destroy()), lingerMs).unref()
 }
 
 type Headers = Readonly<Record<string, string>>

@@ -41,9 +41,10 @@ export function authenticator(options: {
 ) => IdentifiedCaller | Promise<IdentifiedCaller> {
   const { authenticate, keys, origins, clock } = options
   const isOpen = authenticate === undefined && keys === undefined
+  type Incoming = IncomingMessage | undefined
   const known = async (
     request: AskedRequest,
-    incoming: IncomingMessage | undefined,
+    incoming: Incoming,
     callerOf: CallerOf | undefined,
   ): Promise<IdentifiedCaller> => {
     const secret = keys && secretOf(request.headers.get('authorization'))
@@ -77,9 +78,8 @@ function secretOf(header: string | null): string | undefined {
 }
 
 /**
- * Without authentication the machine itself is the boundary, but its browsers run the pages of strangers. So
- * the connection must come from this machine, by a name that only this machine has (a page that rebinds its
- * own name to 127.0.0.1 sends that name as Host), and not from a script of another origin.
+ * Without authentication the machine is the boundary, but its browsers run the pages of strangers: one that
+ * rebinds its own name to 127.0.0.1 sends that name as Host.
  */
 function checkLocal(
   request: AskedRequest,
@@ -87,11 +87,10 @@ function checkLocal(
   origins: readonly string[],
 ): void {
   const { headers } = request
-  const address = incoming?.socket.remoteAddress
+  const address = incoming?.socket.remoteAddress ?? ''
   const host = headers.get('host') ?? ''
   // A proxy on this machine connects from it, whoever it connects for.
-  const forwarded = cameByProxy(request, incoming)
-  if (address === undefined || !isLoopback(address) || forwarded || !isLoopback(nameOf(host))) {
+  if (!isLoopback(address) || cameByProxy(request, incoming) || !isLoopback(nameOf(host))) {
     throw changeError(
       'host-refused',
       'This server has neither keys nor `authenticate`, so it answers this machine only, as localhost. ' +

@@ -14,42 +14,32 @@ import { checkMaySend } from './submit.ts'
 import { streamAnswer } from './text-stream.ts'
 
 /** `POST /requests`: batches of requests, of which each caller has a share. */
-export class Batches {
-  readonly #serving: Serving
-  readonly #open: Shares
-
-  constructor(serving: Serving) {
-    this.#serving = serving
-    this.#open = new Shares(serving.limits.batches, serving.limits.batchesPerCaller)
-  }
-
-  get open(): number {
-    return this.#open.held
-  }
-
-  async start({ request, access, incoming }: Arrival): Promise<Answer> {
-    checkMediaType(
-      request.headers.get('content-type'),
-      /^application\/(x-ndjson|ndjson|jsonl|x-jsonlines) *(;|$)/i,
-      'application/x-ndjson',
-    )
-    const { activity, limits } = this.#serving
-    const { principal } = access.caller
-    if (!this.#open.take(principal))
-      throw retryError(
-        'too-many-batches',
-        'As many batches are open as the server or your share of it allows. Nothing was read: send the batch again later.',
-      )
-    activity.begin()
-    const sender = { request, incoming, principal }
-    const batch = new RequestBatch(this.#serving, access, sender)
-    if (cameByProxy(request, incoming)) await batch.arrived()
-    const onEnd = () => {
-      batch.end()
-      this.#open.release(principal)
-      activity.end()
-    }
-    return streamAnswer(limits, 'application/x-ndjson', () => batch.outcomes(), onEnd)
+export function batchesOf(serving: Serving) {
+  const { activity, limits } = serving
+  const open = new Shares(limits.batches, limits.batchesPerCaller)
+  const lines = /^application\/(x-ndjson|ndjson|jsonl|x-jsonlines) *(;|$)/i
+  return {
+    get open(): number {
+      return open.held
+    },
+    async start({ request, access, incoming }: Arrival): Promise<Answer> {
+      checkMediaType(request.headers.get('content-type'), lines, 'application/x-ndjson')
+      const { principal } = access.caller
+      if (!open.take(principal))
+        throw retryError(
+          'too-many-batches',
+          'As many batches are open as the server or your share of it allows. Nothing was read: send the batch again later.',
+        )
+      activity.begin()
+      const batch = new RequestBatch(serving, access, { request, incoming, principal })
+      if (cameByProxy(request, incoming)) await batch.arrived()
+      const onEnd = () => {
+        batch.end()
+        open.release(principal)
+        activity.end()
+      }
+      return streamAnswer(limits, 'application/x-ndjson', () => batch.outcomes(), onEnd)
+    },
   }
 }
 
@@ -69,14 +59,10 @@ interface BatchLine {
 const shortAnswer = 1024
 
 /**
- * Takes one request a line, `{ requestId, type, input }`, and sends one outcome a line, in the order of the
- * lines, while the body is still arriving. After a broken connection the number of outcomes says where to
- * continue, though sending lines again does no harm. A refused line does not stop the batch.
- *
- * Up to `batchInFlight` lines are under way at once, within the caller's share of bytes; then reading pauses
- * until the oldest is decided and sent. The batch waits for an overloaded engine. So an importer may send as
- * fast as it can, as long as it reads the outcomes. How long an outcome is shows only when the line is
- * decided: in the place of one without room stands `overloaded`, and its request may be sent again.
+ * Takes one request a line, and sends one outcome a line, in the order of the lines, while the body is still
+ * arriving. So many lines are under way at once as `batchInFlight` and the caller's share of bytes allow;
+ * then reading pauses. How long an outcome is shows only when the line is decided: in the place of one
+ * without room stands `overloaded`, and its request may be sent again.
  *
  * Proxies such as nginx stop passing a body on when the answer begins. So through a proxy the answer begins
  * when the body has arrived; if the outcomes fill the caller's share of bytes earlier, the batch ends there.

@@ -41,21 +41,13 @@ export class BodyReader {
     }
   }
 
-  /**
-   * A JSON body. It is required even if it is `{}`: a request without a body needs no media type; see
-   * `checkMediaType`.
-   * @param form the media types that it may have
-   * @throws HenceError as `whole`, and `media-type-unsupported`, `json-invalid` (change)
-   */
+  /** A JSON body, required even if it is `{}`: a request without a body needs no media type. */
   async json(sender: Sender, form = /^application\/json *(;|$)/i): Promise<unknown> {
     checkMediaType(sender.request.headers.get('content-type'), form, 'application/json')
     return parseStrict(textOf(await this.#whole(sender)))
   }
 
-  /**
-   * A JSON body of one of Hence's own routes, checked against its schema.
-   * @throws HenceError as `json`, and `body-invalid` (change)
-   */
+  /** A JSON body of one of Hence's own routes, checked against its schema. */
   async checked(sender: Sender, schema: JsonSchema): Promise<unknown> {
     const body = await this.json(sender)
     const flaw = flawIn(schema, body)
@@ -65,9 +57,8 @@ export class BodyReader {
 
   /**
    * Passes on the parts of a body as they arrive; resolves at its end.
-   * @param until when to give up, as `performance.now()`; `take` and `Arriving.until` may move it
+   * @param until when to give up, as `performance.now()`; `take` may move it
    * @param take may return a promise: then no more arrives until that resolves. It must copy what it keeps
-   * @param signal ends the body when it aborts
    */
   async parts(
     { request, incoming }: Sender,
@@ -85,10 +76,10 @@ export class BodyReader {
     const arriving: Arriving = { until, reject }
     const forget = signal && onAbort(signal, resolve)
     this.#deadlines.add(arriving)
-    const stop =
-      incoming === undefined
-        ? fromStream(request.body, (part) => take(part, arriving), resolve, reject)
-        : fromNode(incoming, (part) => take(part, arriving), resolve, reject)
+    const takePart = (part: Uint8Array) => take(part, arriving)
+    const stop = incoming
+      ? fromNode(incoming, takePart, resolve, reject)
+      : fromStream(request.body, takePart, resolve, reject)
     try {
       await promise
     } finally {
@@ -130,8 +121,7 @@ function fromNode(
   // The others stay: the first to settle counts, and errors of what is left concern nobody.
   incoming.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose)
   return () => {
-    // The rest of a body that is left early is discarded until the connection is closed, which bytes that
-    // nobody has read would reset, and the client might lose the answer.
+    // Bytes that nobody has read would reset the connection, and the client might lose the answer.
     if (!incoming.readableEnded) incoming.off('data', onData).resume()
   }
 }
@@ -235,10 +225,7 @@ class Deadlines {
   }
 }
 
-/**
- * Also keeps a page of another origin from sending requests with the user's cookies: forms and simple scripts
- * cannot send such a media type, so the browser must ask first (a CORS preflight).
- */
+/** Pages of other origins cannot send such a type, so none sends a request with the user's cookies. */
 export function checkMediaType(header: string | null, form: RegExp, name: string): void {
   const isUtf8 = /^(?!.*;\s*charset\s*=(?!\s*(utf-8|"utf-8")\s*(;|$)))/i
   if (header !== null && form.test(header) && isUtf8.test(header)) return

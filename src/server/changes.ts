@@ -24,23 +24,15 @@ export const changesQuery = {
 
 /**
  * `GET /changes?table=…`: changed rows of those tables, or of one view, or of all tables that the caller may
- * read, as server-sent events, record by record. The id of an event is the position behind it, so a client
- * that returns with `Last-Event-ID` (or `?from=`) misses nothing.
+ * read, as server-sent events, record by record. The id of an event is the position behind it.
  *
  *   event: open     first; its id is the position to resume from if nothing else has been received
  *   event: changes  data: a JSON list of changes
  *   event: problem  the stream cannot continue; data: the problem
- *
- * The engine reads changes from its store, so a slow client costs no memory; a client that reads nothing is
- * cut off.
  */
 export function changeStreams(serving: Serving) {
   const { engine, limits, rules, closing } = serving
   const open = new Shares(limits.streams, limits.streamsPerCaller)
-  const ends = new Set<() => void>()
-  closing.addEventListener('abort', () => {
-    for (const end of ends) end()
-  })
   const isViewOf = (table: string) => table !== effects.name && isView(rules.table(table))
 
   /** A promotion may change the tables of the app while the stream is open. */
@@ -100,26 +92,23 @@ export function changeStreams(serving: Serving) {
         rules.watch(access.caller, table)
         if (isViewOf(table) && query.table.length > 1) throw notTogether(table)
       }
-      const [first] = query.table
-      const view = first !== undefined && isViewOf(first) ? { view: first } : {}
+      const view = query.table.find(isViewOf)
       const withEffects = query.table.includes(effects.name)
-      const here = view.view === undefined ? engine.position() : await engine.viewPosition(view.view)
+      const here = view === undefined ? engine.position() : await engine.viewPosition(view)
       if (!open.take(principal))
         throw retryError(
           'too-many-streams',
           'As many streams of changes are open as the server or your share of it allows. Try again later.',
         )
       const ended = new AbortController()
-      const end = () => ended.abort()
-      ends.add(end)
       const onEnd = () => {
-        end()
-        ends.delete(end)
+        ended.abort()
         open.release(principal)
       }
       const from = request.headers.get('last-event-id') ?? query.from ?? here
+      const signal = AbortSignal.any([closing, ended.signal])
       const feed = engine
-        .changes({ from, signal: ended.signal, effects: withEffects, ...view })
+        .changes({ from, signal, effects: withEffects, ...(view && { view }) })
         [Symbol.asyncIterator]()
       const found = feed.next()
       // A position that is no longer kept fails at once, while the answer can still have a status.

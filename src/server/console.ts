@@ -30,16 +30,15 @@ interface File {
 }
 
 /** `GET /console/…`: the files of the console. Every address of one part is a view of its single page. */
-export class ConsoleFiles {
-  #files: Promise<ReadonlyMap<string, File>> | undefined
-
-  async answer({ request, parts }: Arrival): Promise<Answer> {
+export function consoleFiles() {
+  let found: Promise<ReadonlyMap<string, File>> | undefined
+  return async ({ request, parts }: Arrival): Promise<Answer> => {
     // Addresses in the page are relative, so that it works below any path, also one that a proxy strips.
     if (parts.length === 0) return { status: 308, headers: { location: 'console/' }, body: null }
-    this.#files ??= filesIn(folders)
-    const files = await this.#files
+    found ??= filesIn(folders)
+    const files = await found
     if (files.size === 0) {
-      this.#files = undefined
+      found = undefined
       throw operatorError(
         'console-not-built',
         'The files of the console are not there. In the repository, build them with `npm run build:console`.',

@@ -6,36 +6,13 @@ export interface Cors {
   readonly credentials?: boolean
 }
 
-const asks = [
-  'Authorization',
-  'Content-Type',
-  'Hence-Age-Max',
-  'Hence-In-Reply-To',
-  'Idempotency-Key',
-  'If-None-Match',
-  'Last-Event-ID',
-  'Prefer',
-  'Traceparent',
-  'Tracestate',
-].join()
-const shows = [
-  'ETag',
-  'Hence-Age',
-  'Hence-Diff',
-  'Hence-Outcome',
-  'Hence-Token',
-  'Idempotent-Replayed',
-  'Location',
-  'Retry-After',
-].join()
+const asks =
+  'Authorization,Content-Type,Hence-Age-Max,Hence-In-Reply-To,Idempotency-Key,If-None-Match,Last-Event-ID,Prefer,' +
+  'Traceparent,Tracestate'
+const shows = 'ETag,Hence-Age,Hence-Diff,Hence-Outcome,Hence-Token,Idempotent-Replayed,Location,Retry-After'
 
 /** Lets pages of some other origins use the server; see the Fetch standard. */
-export function corsOf({ origins, credentials = false }: Cors): {
-  /** The answer to a browser that asks before it sends; undefined for any other request. */
-  preflight(request: AskedRequest): Answer | undefined
-  /** The answer, so that a page of such an origin may read it. */
-  opened(request: AskedRequest, answer: Answer): Answer
-} {
+export function corsOf({ origins, credentials = false }: Cors) {
   const headersFor = ({ headers }: AskedRequest) => {
     const origin = headers.get('origin') ?? ''
     return {
@@ -46,7 +23,8 @@ export function corsOf({ origins, credentials = false }: Cors): {
     }
   }
   return {
-    preflight(request) {
+    /** The answer to a browser that asks before it sends; undefined for any other request. */
+    preflight(request: AskedRequest): Answer | undefined {
       if (request.method !== 'OPTIONS') return undefined
       const headers = {
         ...headersFor(request),
@@ -57,7 +35,8 @@ export function corsOf({ origins, credentials = false }: Cors): {
       }
       return { status: 204, headers, body: null }
     },
-    opened(request, answer) {
+    /** The answer, so that a page of such an origin may read it. */
+    opened(request: AskedRequest, answer: Answer): Answer {
       const opening = headersFor(request)
       const { vary } = answer.headers
       const both = vary === undefined ? opening : { ...opening, vary: `${vary}, ${opening.vary}` }

@@ -13,9 +13,8 @@ export const requestIdHeader: Header = {
 }
 
 /**
- * The request id in the header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07), which is a
- * structured-field string (RFC 9651): `"8e03978e-…"`. The bare form that Stripe's clients and others send is
- * accepted too: visible ASCII characters without quotes. The engine checks the form of the id itself.
+ * The request id in the header Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07), a string of
+ * RFC 9651: `"8e03978e-…"`. The form without quotes that Stripe's clients and others send is accepted too.
  */
 export function requestIdOf(headers: AskedRequest['headers']): string {
   const id = idIn(headers, 'Idempotency-Key')

@@ -5,6 +5,7 @@ export type JsonSchema = Readonly<Record<string, unknown>>
 
 export const text: JsonSchema = { type: 'string' }
 export const anything: JsonSchema = {}
+export const count: JsonSchema = { type: 'integer', minimum: 0 }
 /** The hash of a bundle or a diff: SHA-256 in hexadecimal. */
 export const sha256: JsonSchema = { type: 'string', pattern: '^[0-9a-f]{64}$' }
 export const requestId: JsonSchema = { type: 'string', pattern: '^[!-~]{1,255}$' }
@@ -15,20 +16,10 @@ export const principal: JsonSchema = {
   pattern: '^[^\\u0000-\\u001f\\u007f]*$',
 }
 export const token: JsonSchema = { type: 'string', pattern: '^\\d{1,4}:\\d{1,16}$' }
-/** Log time, in milliseconds since 1970. */
-export const time: JsonSchema = {
-  type: 'integer',
-  minimum: 0,
-  description: 'Log time, in milliseconds since 1970.',
-}
+export const time: JsonSchema = { ...count, description: 'Log time, in milliseconds since 1970.' }
 
-export function oneOf(...values: readonly (string | number)[]): JsonSchema {
-  return { enum: values }
-}
-
-export function list(items: JsonSchema): JsonSchema {
-  return { type: 'array', items }
-}
+export const oneOf = (...values: readonly (string | number)[]): JsonSchema => ({ enum: values })
+export const list = (items: JsonSchema): JsonSchema => ({ type: 'array', items })
 
 /** @param members optional ones end with a question mark: `{ id: text, 'note?': text }` */
 export function object(members: Readonly<Record<string, JsonSchema>>, more: JsonSchema = {}): JsonSchema {
@@ -43,9 +34,8 @@ export function object(members: Readonly<Record<string, JsonSchema>>, more: Json
 }
 
 /** An object that may have no other members: a body that is read strictly. */
-export function closed(members: Readonly<Record<string, JsonSchema>>): JsonSchema {
-  return object(members, { additionalProperties: false })
-}
+export const closed = (members: Readonly<Record<string, JsonSchema>>): JsonSchema =>
+  object(members, { additionalProperties: false })
 
 interface MemberSchema {
   readonly type: 'string' | 'number' | 'boolean'

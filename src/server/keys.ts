@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { open, readFile, rename, stat, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type Clock, systemClock } from '../clock.ts'
@@ -22,10 +22,7 @@ export interface Key {
   readonly last4: string
 }
 
-/**
- * The secret is 256 random bits, so nobody can find it from its SHA-256 by trying. A slow hash such as bcrypt
- * protects passwords that people choose; here it would only slow down every request.
- */
+/** The secret is 256 random bits: a slow hash, which protects passwords, would only slow down every request. */
 interface StoredKey extends Key {
   readonly hash: string
 }
@@ -158,7 +155,7 @@ const openText = (file: string, mode: number) =>
 const othersMask = 0o077
 const absent = { ino: 0, mtimeMs: 0, size: -1, mode: 0 }
 
-const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex')
+const hashOf = (text: string): string => hash('sha256', text)
 
 async function read(file: string): Promise<readonly StoredKey[]> {
   let text: string
@@ -191,12 +188,13 @@ const abandonedMs = 10_000
 async function change(file: string, by: (keys: readonly StoredKey[]) => readonly StoredKey[]): Promise<void> {
   // Only one process at a time can create the file that will replace the old one, so no change is lost.
   const unfinished = `${file}.unfinished`
-  const handle = await open(unfinished, 'wx', 0o600).catch(async (error) => {
+  const made = () => open(unfinished, 'wx', 0o600)
+  const handle = await made().catch(async (error) => {
     if (error.code !== 'EEXIST') throw error
     const { mtimeMs } = await stat(unfinished)
     if (Date.now() - mtimeMs < abandonedMs) throw busy(file)
     await unlink(unfinished)
-    return open(unfinished, 'wx', 0o600)
+    return made()
   })
   try {
     const keys = by(await read(file))

@@ -87,33 +87,31 @@ export class Metrics {
       lines.push(`hence_submit_seconds_bucket{le="${end}"} ${sum}`)
     }
     lines.push(`hence_submit_seconds_sum ${this.#seconds}`, `hence_submit_seconds_count ${sum}`)
+    const replies = Object.entries(stats.replies ?? {}).map(([outcome, count]): [string, number] => [
+      labels({ outcome }),
+      count,
+    ])
     metric(
       'replies_total',
       'counter',
       'Replies of the engine by outcome; `replayed` counts retries.',
-      Object.entries(stats.replies ?? {}).map(([outcome, count]) => [labels({ outcome }), count]),
+      replies,
     )
-    metric(
-      'records_applied',
-      'counter',
-      'Records applied, by partition.',
-      stats.applied.map((count, partition) => [labels({ partition }), count]),
-    )
+    const applied = stats.applied.map((count, partition): [string, number] => [labels({ partition }), count])
+    metric('records_applied', 'counter', 'Records applied, by partition.', applied)
     gauge('requests_in_flight', 'Requests between admission and outcome.', stats.inFlight)
     gauge('queued_bytes', 'Bytes of the requests in flight.', stats.queuedBytes)
     gauge('waiting_bytes', 'Bytes of events that wait to be written and applied.', stats.waitingBytes)
     gauge('waiting_bytes_max', 'Beyond so many, requests are refused.', stats.waitingBytesMax)
     gauge('held_bytes', 'Bytes of those events that are in memory.', stats.heldBytes)
+    const unwritten = inSeconds(stats.unwrittenMs)
     gauge(
       'unwritten_seconds',
       'Age of the oldest record that is not written, an event since its cause.',
-      inSeconds(stats.unwrittenMs),
+      unwritten,
     )
-    gauge(
-      'dirty_bytes',
-      'Bytes of changed values that are not in a checkpoint yet, roughly.',
-      stats.dirtyBytes,
-    )
+    const { dirtyBytes, stateCheckProgress } = stats
+    gauge('dirty_bytes', 'Bytes of changed values that are not in a checkpoint yet, roughly.', dirtyBytes)
     gauge('cache_bytes', 'Bytes of saved values that are cached, roughly.', stats.cacheBytes)
     gauge('dirty_rows', 'Changed rows that are not in a checkpoint yet.', stats.dirtyRows)
     gauge('standby_age_seconds', 'How old the answers of a standby are at most.', inSeconds(stats.ageMs))
@@ -121,26 +119,18 @@ export class Metrics {
     const effectAge = stats.inFlight === undefined ? undefined : (age(stats.oldestEffectAt) ?? 0)
     gauge('oldest_effect_age_seconds', 'Time since the oldest undelivered effect was requested.', effectAge)
     gauge('head_age_seconds', 'Time since the newest tree head was signed.', age(stats.headAt))
-    gauge(
-      'scrub_age_seconds',
-      'Time since the scrubber last finished a pass over the whole log.',
-      age(stats.scrubbedAt),
+    const [scrubbed, rehearsed, checked] = [stats.scrubbedAt, stats.rehearsedAt, stats.stateCheckedAt].map(
+      age,
     )
+    gauge('scrub_age_seconds', 'Time since the scrubber last finished a pass over the whole log.', scrubbed)
     gauge(
       'rehearsal_age_seconds',
       'Time since the log was last derived again and gave the live state.',
-      age(stats.rehearsedAt),
+      rehearsed,
     )
-    gauge(
-      'state_check_age_seconds',
-      'Time since all of the stored state was last checked.',
-      age(stats.stateCheckedAt),
-    )
-    gauge(
-      'state_check_progress',
-      'How much of the stored state the check under way has seen, from 0 to 1.',
-      stats.stateCheckProgress,
-    )
+    gauge('state_check_age_seconds', 'Time since all of the stored state was last checked.', checked)
+    const seen = 'How much of the stored state the check under way has seen, from 0 to 1.'
+    gauge('state_check_progress', seen, stateCheckProgress)
     gauge('generation', 'The generation of derived state that is live.', stats.generation)
     const { generation = 0, records, of = 0, failures, state } = reprocess ?? {}
     const candidate = labels({ generation })
@@ -150,20 +140,12 @@ export class Metrics {
     gauge('reprocess_records_left', 'Records that the candidate has yet to derive.', left, candidate)
     gauge('reprocess_failures', 'Derivations of the candidate that threw.', failures, candidate)
     gauge('reprocess_failed', '1 if the candidate has failed.', failed, candidate)
-    const ofViews = (value: (view: ViewStatus) => number) =>
-      stats.views.map((view): [string, number] => [labels({ view: view.name }), value(view)])
-    metric(
-      'view_records_left',
-      'gauge',
-      'Records that a view has yet to fold.',
-      ofViews(({ of, records }) => of - records),
-    )
-    metric(
-      'view_failed',
-      'gauge',
-      '1 if a view has stopped.',
-      ofViews(({ state }) => Number(state === 'failed')),
-    )
+    const ofViews = (name: string, help: string, value: (view: ViewStatus) => number) => {
+      const samples = stats.views.map((view): [string, number] => [labels({ view: view.name }), value(view)])
+      metric(name, 'gauge', help, samples)
+    }
+    ofViews('view_records_left', 'Records that a view has yet to fold.', ({ of, records }) => of - records)
+    ofViews('view_failed', '1 if a view has stopped.', ({ state }) => Number(state === 'failed'))
     gauge('change_streams', 'Open streams of changes.', open.streams)
     gauge('batches', 'Open batches.', open.batches)
     gauge('body_bytes', 'Bytes of bodies, lines, outcomes and long answers in memory.', open.bodyBytes)

@@ -6,11 +6,7 @@ import type { AnswerForm, Expansion, Route } from './route.ts'
 
 type OpenApiObject = Record<string, unknown>
 
-/**
- * The OpenAPI 3.1 document of an app: everything in it is stated by the routes and the schemas of the app. A
- * schema library that does not describe its schemas as JSON Schema (`~standard.jsonSchema`) leaves `{}`, with
- * a note.
- */
+/** The OpenAPI 3.1 document of an app, out of its schemas and what the routes state. */
 export function openApi(routes: readonly Route[], app: App, path: string, version: string): OpenApiObject {
   const paths: Record<string, OpenApiObject> = {}
   for (const route of routes) {
@@ -67,11 +63,7 @@ function operation(
         return [{ name, in: 'query', required: isRequired, description, ...form, ...described }]
       },
     ),
-    ...(route.headers ?? []).map(({ required = false, ...header }) => ({
-      ...header,
-      in: 'header',
-      required,
-    })),
+    ...(route.headers ?? []).map((header) => ({ required: false, ...header, in: 'header' })),
   ]
   const { permission } = route
   return {
@@ -91,15 +83,17 @@ function operation(
       },
     }),
     responses: {
-      ...Object.fromEntries(
-        Object.entries(answersOf(route, answer)).map(([status, form]) => [status, response(form)]),
-      ),
+      ...mapped(answersOf(route, answer), response),
       ...Object.fromEntries(
         problemsOf(route).map((status) => [status, { $ref: '#/components/responses/Problem' }]),
       ),
       431: { description: 'The head of the request is too long; without a body.' },
     },
   }
+}
+
+function mapped<From, To>(values: Readonly<Record<string, From>>, to: (value: From) => To) {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, to(value)]))
 }
 
 /** @param json the schema of JSON answers, if it depends on the name */
@@ -111,8 +105,7 @@ function answersOf({ method, json, answers }: Route, named = json): Readonly<Rec
 }
 
 function response({ description, content, headers }: AnswerForm): OpenApiObject {
-  const schemas = (of: Readonly<Record<string, JsonSchema>>) =>
-    Object.fromEntries(Object.entries(of).map(([name, schema]) => [name, { schema }]))
+  const schemas = (of: Readonly<Record<string, JsonSchema>>) => mapped(of, (schema) => ({ schema }))
   return {
     description,
     ...(headers && { headers: schemas(headers) }),

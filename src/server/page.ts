@@ -7,7 +7,7 @@ import type { AskedRequest } from './asked.ts'
 const pageBytes = 1024 * 1024
 
 /**
- * Gathers one page of a list as JSON text, so that what it holds is bounded in items and in bytes.
+ * Gathers one page of a list as JSON text, bounded in items and in bytes.
  * @param isSeen whether an item is the last of the page before, with which this one may begin
  */
 export function pageOf<Item>(limit: number, isSeen: (item: Item) => boolean) {

@@ -1,7 +1,7 @@
 import type { QueryPart } from '../app/index.ts'
 import { changeError } from '../failure.ts'
 import { parseStrict } from '../json.ts'
-import { type JsonSchema, list } from './json-schema.ts'
+import { text as anyText, type JsonSchema, list } from './json-schema.ts'
 
 /** A query parameter of a route: the router reads it and OpenAPI describes it by this. */
 export interface Parameter<Value = unknown> {
@@ -40,10 +40,7 @@ export function readQuery<P extends Parameters>(parameters: P, query: URLSearchP
   return values as ValuesOf<P>
 }
 
-export function text(
-  description: string,
-  schema: JsonSchema = { type: 'string' },
-): Parameter<string | undefined> {
+export function text(description: string, schema = anyText): Parameter<string | undefined> {
   return parameter<string | undefined>(schema, description, undefined, (given) => given)
 }
 
@@ -52,10 +49,7 @@ export const cursorAfter = text('The `cursor` of the page before; the other para
   pattern: '^[\\w-]+$',
 })
 
-export function texts(
-  description: string,
-  items: JsonSchema = { type: 'string' },
-): Parameter<readonly string[]> {
+export function texts(description: string, items = anyText): Parameter<readonly string[]> {
   return { schema: list(items), description, isRequired: false, isRepeatable: true, read: (given) => given }
 }
 
@@ -83,17 +77,13 @@ export function choice<const V extends string>(
 
 /** Parts of a key or of an index, as a JSON list: `["ada",3]`. */
 export function keyParts(description: string): Parameter<readonly QueryPart[] | undefined> {
-  const schema = list({ type: ['string', 'number', 'boolean'] })
-  const read = (given: string, name: string) => {
+  const types = ['string', 'number', 'boolean']
+  const read = (given: string, name: string): readonly QueryPart[] | undefined => {
     const parts = parseStrict(given)
-    const fits = (part: unknown) => ['string', 'number', 'boolean'].includes(typeof part)
-    if (Array.isArray(parts) && parts.every(fits)) return parts as readonly QueryPart[]
+    if (Array.isArray(parts) && parts.every((part) => types.includes(typeof part))) return parts
     throw queryInvalid(`\`${name}\` must be a JSON list of text, numbers and booleans`)
   }
-  return {
-    ...parameter<readonly QueryPart[] | undefined>(schema, description, undefined, read),
-    isJson: true,
-  }
+  return { ...parameter(list({ type: types }), description, undefined, read), isJson: true }
 }
 
 function parameter<Value>(

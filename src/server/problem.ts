@@ -2,10 +2,7 @@ import type { Reply } from '../app/index.ts'
 import { type HenceError, operatorError, shown } from '../failure.ts'
 import type { Answer } from './answer.ts'
 
-/**
- * An error as in RFC 9457. `type` is `urn:hence:error:` and the code; docs/reference/errors.md explains every
- * code. Programs match on `code`.
- */
+/** An error as in RFC 9457. `type` is `urn:hence:error:` and the code, on which programs match. */
 export interface Problem {
   readonly type: string
   readonly title: string
@@ -51,10 +48,8 @@ const byAdvice = { change: 400, retry: 503, operator: 500 } as const
 /** How long a client should wait before it tries again, in seconds. */
 const retryAfterSeconds = '1'
 
-const statusOf = ({ code, advice }: HenceError): number => statuses.get(code) ?? byAdvice[advice]
-
-export function problemOf(error: HenceError): Problem {
-  return problemFor(error.code, error.advice, statusOf(error), error.message)
+export function problemOf({ code, advice, message }: HenceError): Problem {
+  return problemFor(code, advice, statuses.get(code) ?? byAdvice[advice], message)
 }
 
 /** The problem for a request that a rule rejected, or whose derivation threw. */

@@ -106,22 +106,20 @@ export interface Expansion {
   readonly answer?: JsonSchema
 }
 
+interface Found {
+  readonly route: Route
+  readonly parts: readonly string[]
+}
+
 export class Router {
-  readonly #routes: readonly { readonly route: Route; readonly parts: readonly string[] }[]
+  readonly #routes: readonly Found[]
 
   constructor(routes: readonly Route[]) {
     this.#routes = routes.map((each) => ({ route: each, parts: each.path.slice(1).split('/') }))
   }
 
-  /**
-   * @param segments the path below the mount path, split at its slashes and decoded
-   * @returns the route with the parts it leaves open; or the methods that this address takes, none if there
-   *   is nothing
-   */
-  find(
-    method: string,
-    segments: readonly string[],
-  ): { readonly route: Route; readonly parts: readonly string[] } | { readonly methods: readonly string[] } {
+  /** The route with the parts it leaves open; or the methods that this address takes, none if there is nothing. */
+  find(method: string, segments: readonly string[]): Found | { readonly methods: readonly string[] } {
     const wanted = method === 'HEAD' ? 'GET' : method
     const methods: string[] = []
     for (const { route: each, parts } of this.#routes) {

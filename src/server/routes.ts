@@ -1,9 +1,9 @@
 import { type Answer, jsonAnswer } from './answer.ts'
 import * as forms from './answer-form.ts'
 import { auditRoutes } from './audit.ts'
-import { Batches } from './batch.ts'
+import { batchesOf } from './batch.ts'
 import { changeStreams } from './changes.ts'
-import { ConsoleFiles } from './console.ts'
+import { consoleFiles } from './console.ts'
 import { expandRequests } from './expand.ts'
 import { requestIdHeader } from './idempotency-key.ts'
 import { requestId, text } from './json-schema.ts'
@@ -24,10 +24,10 @@ import { tableRoutes } from './tables.ts'
 
 export function routes(serving: Serving, metrics: Metrics): readonly Route[] {
   const streams = changeStreams(serving)
-  const batches = new Batches(serving)
+  const batches = batchesOf(serving)
   const open = () => ({ streams: streams.open, batches: batches.open, bodyBytes: serving.bodies.held.held })
   const all: Route[] = [
-    ...requestRoutes(serving, metrics, batches),
+    ...requestRoutes(serving, metrics, batches.start),
     ...tableRoutes(serving, streams),
     ...operatorRoutes(serving),
     ...logRoutes(serving),
@@ -49,7 +49,8 @@ const prefer: Header = {
   description: '`respond-async`: answer when the request is durable, without waiting for its outcome.',
   schema: text,
 }
-function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): readonly Route[] {
+
+function requestRoutes(serving: Serving, metrics: Metrics, startBatch: Route['handle']): readonly Route[] {
   return [
     // The type of a request, or of a line, decides which permission it takes.
     route('POST /requests/:type', 'known', 'submit', 'Sends a request', {
@@ -70,7 +71,7 @@ function requestRoutes(serving: Serving, metrics: Metrics, batches: Batches): re
         200: forms.textForm('application/x-ndjson', 'One outcome a line, in the order of the requests.'),
       },
       problems: [429],
-      handle: (arrival) => batches.start(arrival),
+      handle: startBatch,
     }),
     route('GET /requests/:id', 'known', 'story', 'Everything that followed from a request', {
       query: senderQuery,
@@ -102,7 +103,7 @@ function serverRoutes(
   all: () => readonly Route[],
 ): readonly Route[] {
   const { engine, clock, closing } = serving
-  const consoleFiles = new ConsoleFiles()
+  const consoleFile = consoleFiles()
   let document: { readonly version: string; readonly content: unknown } | undefined
   return [
     route('GET /openapi.json', 'known', 'openapi', 'This document', {
@@ -123,8 +124,7 @@ function serverRoutes(
         const { standby } = serving
         const reprocess = standby ? undefined : await engine.reprocessing.status()
         const stats = { ...engine.stats(), ...(standby && { ageMs: standby.ageMs }) }
-        const body = metrics.text(stats, reprocess, clock.now(), open())
-        return plain(200, body, 'text/plain; version=0.0.4')
+        return plain(200, metrics.text(stats, reprocess, clock.now(), open()), 'text/plain; version=0.0.4')
       },
     }),
     route('GET /status', 'operate', 'status', 'Counters of the engine, as JSON', {
@@ -138,14 +138,14 @@ function serverRoutes(
     }),
     route('GET /console', 'none', 'console', 'Leads to the console', {
       answers: { 308: { description: 'The console is at `console/`.' } },
-      handle: (arrival) => consoleFiles.answer(arrival),
+      handle: consoleFile,
     }),
     route('GET /console/*', 'none', 'console-file', 'A view or a file of the console', {
       answers: { 200: forms.file },
       expand: () => [{ path: '/console/{file}' }],
       anyQuery: true,
       problems: [404],
-      handle: (arrival) => consoleFiles.answer(arrival),
+      handle: consoleFile,
     }),
     route('GET /livez', 'none', 'livez', 'Whether the process answers at all', {
       answers: { 200: forms.textForm('text/plain', 'It does.') },
@@ -158,20 +158,15 @@ function serverRoutes(
         503: forms.textForm('text/plain', 'It is closing, or its engine has stopped.'),
       },
       async handle() {
-        if (closing.aborted) return plain(503, 'closing\n', undefined, '1')
+        if (closing.aborted) return plain(503, 'closing\n')
         const health = await engine.health()
-        return health.ready ? plain(200, 'ready\n') : plain(503, `${health.code}\n`, undefined, '1')
+        return health.ready ? plain(200, 'ready\n') : plain(503, `${health.code}\n`)
       },
     }),
   ]
 }
 
-function plain(
-  status: number,
-  body: string,
-  type = 'text/plain; charset=utf-8',
-  retryAfter?: string,
-): Answer {
+function plain(status: number, body: string, type = 'text/plain; charset=utf-8'): Answer {
   const headers = { 'content-type': type, 'cache-control': 'no-store' }
-  return { status, headers: retryAfter ? { ...headers, 'retry-after': retryAfter } : headers, body }
+  return { status, headers: status === 503 ? { ...headers, 'retry-after': '1' } : headers, body }
 }

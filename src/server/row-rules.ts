@@ -19,25 +19,20 @@ const all: Visible = () => true
 const none: Visible = () => false
 
 /**
- * Decides which rows a caller sees: all with the permission `read`, else those that the tables' rules allow.
- * Scans and watches never walk a row that the caller may not see: ranges, cursors and times would disclose
- * how many there are.
+ * Decides which rows a caller sees. Scans and watches never walk a row that the caller may not see: ranges,
+ * cursors and times would disclose how many there are.
  */
 export class RowRules {
+  /** Its app may change at any time, by a promotion. */
   readonly #engine: { readonly app: App }
   readonly #report: Reporter
 
-  /** @param engine its app may change at any time, by a promotion */
   constructor(engine: { readonly app: App }, report: Reporter) {
     this.#engine = engine
     this.#report = report
   }
 
-  /**
-   * Acts with what the other methods return, which runs code of the app, and ends it if it takes too long.
-   * Such code only reads, so the realm that it ran in stays in use.
-   * @throws HenceError `read-rule-too-long` (operator), and what the act throws
-   */
+  /** Acts with what the other methods return, which runs code of the app, and ends it if it takes too long. */
   async limited<T>(read: string, act: () => T): Promise<T> {
     let result: { readonly value: T } | undefined
     await withinLimit(ruleMs, () => {
@@ -71,12 +66,7 @@ export class RowRules {
     return this.row(caller, name)
   }
 
-  /**
-   * For scans: the query that returns those rows of the asked ones that the caller may see, in the asked
-   * order; undefined if it would return none.
-   * @throws HenceError `unknown-table`, `query-invalid` (change); `not-allowed` (change) also if an order was
-   *   asked for in which the caller's rows are no range
-   */
+  /** For scans: the query for those rows of the asked ones that the caller may see; undefined for none. */
   query(caller: Caller, name: string, asked: Query): Query | undefined {
     const table = this.table(name)
     const rule = this.#ruleOf(caller, table)
@@ -146,9 +136,7 @@ export class RowRules {
       const own = equals({ id: principal })
       return index === undefined && typeof own !== 'string' ? undefined : own
     } catch (error) {
-      this.#threw(
-        `The \`read\` rule of table "${name}" threw, so its rows stay hidden from a reader: ${error}`,
-      )
+      this.#threw(name, `, so its rows stay hidden from a reader: ${error}`)
       return undefined
     }
   }
@@ -163,16 +151,14 @@ export class RowRules {
       try {
         return rule({ id: principal }, row as never, key as never) === true
       } catch (error) {
-        const shown = JSON.stringify(key)
-        this.#threw(
-          `The \`read\` rule of table "${name}" threw for row ${shown}, which stays hidden: ${error}`,
-        )
+        this.#threw(name, ` for row ${JSON.stringify(key)}, which stays hidden: ${error}`)
         return false
       }
     }
   }
 
-  #threw(message: string): void {
+  #threw(table: string, how: string): void {
+    const message = `The \`read\` rule of table "${table}" threw${how}`
     this.#report({ level: 'alarm', code: 'read-rule-threw', message })
   }
 }

@@ -1,5 +1,5 @@
 import { jsonAnswer } from './answer.ts'
-import { list, object, time } from './json-schema.ts'
+import { count, list, object, time } from './json-schema.ts'
 import type { Metrics } from './metrics.ts'
 import { choice } from './parameter.ts'
 import { type Route, route } from './route.ts'
@@ -14,10 +14,7 @@ interface Counters {
   readonly submits: Metrics['submits']
 }
 
-/**
- * The answer of `GET /series`: columns of equal length, the oldest first. Counts are those of a step that
- * ends at `at`; durations are the upper bounds of their buckets in milliseconds, null without a request.
- */
+/** The answer of `GET /series`: columns of equal length, the oldest first; see docs/reference/http.md. */
 export type SeriesView = { readonly everyMs: number; readonly at: readonly number[] } & Readonly<
   Record<(typeof outcomes)[number], readonly number[]>
 > &
@@ -99,7 +96,7 @@ export function seriesRoute({ engine, standby, clock, closing }: Serving, metric
   const ticking = setInterval(reach, steps.second.everyMs).unref()
   closing.addEventListener('abort', () => clearInterval(ticking))
   metrics.arriving = reach
-  const counts = list({ type: 'integer', minimum: 0 })
+  const counts = list(count)
   const durations = list({ type: ['number', 'null'], minimum: 0 })
   return route('GET /series', 'operate', 'series', 'Requests and durations over time, by second or minute', {
     query: { every: choice(['second', 'minute'], 'second', 'The last five minutes, or the last day.') },

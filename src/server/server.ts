@@ -99,28 +99,16 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
   const activity = new Activity()
   const metrics = new Metrics()
   const serving: Serving = {
-    engine: engine as never,
-    standby,
-    path,
-    limits,
-    clock,
-    report,
-    alarms,
+    ...{ engine: engine as never, standby, path, limits, clock, report, alarms, activity },
     bodies: new BodyReader(limits),
     rules: new RowRules(engine, report),
-    activity,
     closing: closing.signal,
   }
   const keys = options.keys === undefined ? undefined : keysOf(options.keys, clock, report)
   const callers = new WeakMap<IncomingMessage, CallerOf>()
   const callerOf = (incoming: IncomingMessage) => callers.get(incoming)
-  const identify = authenticator({
-    authenticate,
-    callerOf,
-    keys,
-    origins: options.cors?.origins ?? [],
-    clock,
-  })
+  const origins = options.cors?.origins ?? []
+  const identify = authenticator({ authenticate, callerOf, keys, origins, clock })
   let tracing: Tracing | undefined
   void openTelemetry().then((found) => {
     tracing = found
@@ -142,13 +130,8 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
   const counted = async (route: Route, arriving: FoundRoute): Promise<Answer> => {
     activity.begin()
     metrics.arriving()
-    let answered: Answer
-    try {
-      const handle = () => handled(route, arriving)
-      answered = await byAge(engine, standby, route, arriving.request, handle)
-    } catch (error) {
-      answered = refusal(error)
-    }
+    const handle = () => handled(route, arriving)
+    const answered = await byAge(engine, standby, route, arriving.request, handle).catch(refusal)
     activity.end()
     metrics.count(route, answered.status)
     return answered
@@ -214,7 +197,6 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
       else writeAnswer(outgoing, refusal(error))
     }
   }
-  const serveIt = (incoming: IncomingMessage, outgoing: ServerResponse) => void serve(incoming, outgoing)
   const isOurs = (url: string) =>
     url.startsWith(`${path}/`) && router.knows(url.slice(path.length + 1).split(/[/?#]/, 1)[0]!)
   let listener: Listener | undefined
@@ -232,7 +214,7 @@ export function server<A extends App>(engine: Engine<A> | Standby<A>, options: S
     },
     async listen({ port = 0, host = '127.0.0.1', starting } = {}) {
       if (options.open) checkUnguarded(host)
-      listener = starting?.handOver(serveIt) ?? new Listener(serveIt, limits)
+      listener = starting?.handOver(serve) ?? new Listener(serve, limits)
       return listener.open(host, port)
     },
     close() {

@@ -3,13 +3,14 @@ import type { Engine, Standby } from '../engine/engine.ts'
 import { engineUnsure } from '../engine/read-after.ts'
 import type { Answer } from './answer.ts'
 import type { AskedRequest } from './asked.ts'
+import { count } from './json-schema.ts'
 import type { Header, Route } from './route.ts'
 
 export const ageMax: Header = {
   name: 'Hence-Age-Max',
   description:
     'How old the answer of a standby may be, in milliseconds; with 0 a standby refuses. Default: any age.',
-  schema: { type: 'integer', minimum: 0 },
+  schema: count,
 }
 
 /**

@@ -18,8 +18,8 @@ const heldMs = 1_000
 const heldMax = 10_000
 
 /**
- * Listens while an engine starts: every request gets 503 with how far the start is, and `/livez` says that
- * the process lives. `Server.listen` takes the open listener over, so no connection is refused in between. A
+ * Listens while an engine starts: requests get 503 with how far the start is, and `/livez` says that the
+ * process lives. `Server.listen` takes the open listener over, so no connection is refused in between. A
  * standby that takes the log is ready in a moment: requests wait for that.
  */
 export class StartingServer {

@@ -24,10 +24,14 @@ export async function story(serving: Serving, arrival: Arrival<typeof senderQuer
     bytesMax: storyBytes,
   })
   if (found === undefined) throw requestNotFound(requestId)
-  const isReader = allows(caller, 'read')
-  const shown = await serving.rules.limited('a story', () =>
-    isReader ? forReader(serving, caller, found) : redacted(serving, caller, found),
-  )
+  const visible = serving.rules.changes(caller, 'row')
+  const shown = await serving.rules.limited('a story', () => {
+    const steps = found.steps.map((step) => ({
+      ...step,
+      changes: step.changes.flatMap((change) => visible(change) ?? []),
+    }))
+    return allows(caller, 'read') ? { ...found, steps } : redacted({ ...found, steps }, caller)
+  })
   return jsonAnswer(request, shown)
 }
 
@@ -49,23 +53,11 @@ export const requestNotFound = (requestId: string) =>
     `No request of this sender with the id ${JSON.stringify(requestId)} is decided, or its id is past the window.`,
   )
 
-/** The whole story, except for violations, which operators alone may see. */
-function forReader({ rules }: Serving, caller: Caller, found: Story): object {
-  const visible = rules.changes(caller, 'row')
-  const steps = found.steps.map((step) => ({
-    ...step,
-    changes: step.changes.flatMap((change) => visible(change) ?? []),
-  }))
-  return { ...found, steps }
-}
-
 /**
- * The part of a story that its sender may see without `read`: changed rows that are theirs, and when it was
- * corrected. Hidden, because they concern others: the keys and data of events, why a reaction failed, who
- * approved a correction, replies of others.
+ * The part of a story that its sender may see without `read`. Hidden, because they concern others: the keys
+ * and data of events, why a reaction failed, who approved a correction, replies of others.
  */
-function redacted({ rules }: Serving, caller: Caller, found: Story): object {
-  const visible = rules.changes(caller, 'row')
+function redacted(found: Story, caller: Caller): object {
   return {
     ...found,
     replies: found.replies.filter(({ principal }) => principal === caller.principal),
@@ -76,7 +68,7 @@ function redacted({ rules }: Serving, caller: Caller, found: Story): object {
         kind,
         type,
         ...(kind === 'request' && { key }),
-        changes: changes.flatMap((change) => visible(change) ?? []),
+        changes,
         events: events.map((event) => ({ type: event.type })),
         effects: effects.map(({ id, type, state }) => ({ id, type, state })),
         ...(failure && { failure: { code: failure.code } }),

@@ -40,23 +40,18 @@ const pageQuery = {
 }
 
 export function tableRoutes(serving: Serving, streams: ChangeStreams): readonly Route[] {
+  const form = { headers: [ageMax], json: {}, problems: [404, 410, 422], standby: true } as const
   return [
     route('GET /tables/:table', 'known', 'scan', 'Rows of a table, a page at a time', {
+      ...form,
       query: pageQuery,
-      headers: [ageMax],
-      json: {},
-      problems: [404, 410, 422],
       expand: expandScan,
-      standby: true,
       handle: (arrival) => page(serving, arrival),
     }),
     route('GET /tables/:table/*', 'known', 'get', 'One row of a table', {
+      ...form,
       query: rowQuery,
-      headers: [ageMax],
-      json: {},
-      problems: [404, 410, 422],
       expand: expandGet,
-      standby: true,
       handle: (arrival) => row(serving, arrival),
     }),
     route('GET /changes', 'known', 'changes', 'Changed rows as server-sent events', {
@@ -68,12 +63,11 @@ export function tableRoutes(serving: Serving, streams: ChangeStreams): readonly 
       handle: (arrival) => streams.start(arrival),
     }),
     route('GET /changes/:table/*', 'known', 'history', 'The changes of one row, the last first', {
+      ...form,
       query: historyQuery,
-      headers: [ageMax],
       json: forms.history,
       problems: [404, 422],
       expand: expandHistory,
-      standby: true,
       handle: (arrival) => history(serving, arrival),
     }),
   ]

@@ -3,10 +3,8 @@ import type { Answer } from './answer.ts'
 import type { Serving } from './serving.ts'
 
 /**
- * A body that is made while it is read, part by part. Nothing is made before the first read, and a reader
- * that takes nothing for `stalledMs` is cut off, whether a client that does not read or a host that has
- * dropped the body.
- *
+ * A body that is made while it is read, part by part. A reader that takes nothing for `stalledMs` is cut off,
+ * whether a client that does not read or a host that has dropped the body.
  * @param onEnd called once, however the stream ends, even if it was never read; the parts must end soon after
  */
 function textStream(
@@ -61,10 +59,7 @@ function textStream(
   )
 }
 
-/**
- * An answer that is made while it is read; see `textStream`. No cache may keep it.
- * @param type its media type
- */
+/** An answer that is made while it is read; see `textStream`. No cache may keep it. */
 export function streamAnswer(
   { stalledMs }: Serving['limits'],
   type: string,
@@ -81,11 +76,7 @@ const uncountedMax = 64 * 1024
 /** A long answer is sent in parts of so many characters. */
 const partLength = 64 * 1024
 
-/**
- * A long answer is counted against its caller's share until the client has taken it, and a client that takes
- * nothing for `stalledMs` is cut off.
- * @throws HenceError `overloaded` (retry) beyond the share
- */
+/** A long answer is counted against its caller's share until the client has taken it. */
 export function heldAnswer(
   { bodies: { held }, limits, activity }: Serving,
   principal: string,
