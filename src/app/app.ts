@@ -60,10 +60,7 @@ export function app<const R extends Request, const T extends Table, const E exte
       'event with a reaction',
       reactions.flatMap(({ event }) => (event.kind === 'event' ? [event] : [])),
     ),
-    reactions: unique(
-      'reaction to',
-      reactions.map((reaction) => [reactionName(reaction), reaction]),
-    ),
+    reactions: unique('reaction to', reactions, reactionName),
     constraints: byName('constraint', constraints),
     effects: byName('effect', effects),
     fills,
@@ -85,10 +82,7 @@ export function app<const R extends Request, const T extends Table, const E exte
 
 function checkFills({ fills, tables }: App): void {
   const nameOf = ({ table, source }: Fill) => `${table.name} from the ${source.kind} ${source.name}`
-  unique(
-    'fill',
-    fills.map((fill) => [nameOf(fill), fill]),
-  )
+  unique('fill', fills, nameOf)
   for (const fill of fills) {
     const { table, source, scope } = fill
     if (tables.get(table.name) === table && table.scope === scope && source.scope === scope) continue
@@ -135,18 +129,17 @@ function byName<D extends { readonly name: string; readonly scope?: string }>(
     checkName(kind, name)
     if (scope !== undefined) checkName('scope', scope)
   }
-  return unique(
-    kind,
-    definitions.map((definition) => [definition.name, definition]),
-  )
+  return unique(kind, definitions, ({ name }) => name)
 }
 
 function unique<D>(
   kind: string,
-  entries: readonly (readonly [name: string, definition: D])[],
+  definitions: readonly D[],
+  nameOf: (definition: D) => string,
 ): Map<string, D> {
   const named = new Map<string, D>()
-  for (const [name, definition] of entries) {
+  for (const definition of definitions) {
+    const name = nameOf(definition)
     if (named.has(name)) {
       throw changeError('app-invalid', `The app defines ${kind} "${name}" twice: rename or remove one.`)
     }

@@ -20,11 +20,11 @@ export type Frozen<T> = T extends string | number | boolean | null | undefined
 
 /** The issues that a schema found, as one line of text. */
 export function issuesText(issues: readonly StandardSchemaV1.Issue[]): string {
-  const lines = issues.map(({ path, message }) => {
+  const lineOf = ({ path, message }: StandardSchemaV1.Issue) => {
     const place = path?.map((part) => String(typeof part === 'object' ? part.key : part)).join('.')
     return place ? `${place}: ${message}` : message
-  })
-  return lines.join('; ')
+  }
+  return issues.map(lineOf).join('; ')
 }
 
 /** The part of a Standard Schema that describes it as JSON Schema, where its library has that. */

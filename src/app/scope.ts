@@ -11,7 +11,7 @@ import type { DataOf, Event } from './event.ts'
 import type { Fill, FillMessage, FillRows } from './fill.ts'
 import type { Request, ServedCause, ViolationCause } from './request.ts'
 import type { Frozen, InputOf, OutputOf, Schema } from './schema.ts'
-import type { IndexableField, KeyKind, ReadRule, Table } from './table.ts'
+import type { IndexableField, KeyKind, Table, TableDefinition } from './table.ts'
 import type { Tx } from './tx.ts'
 import type { UpcastersTo } from './version.ts'
 
@@ -33,15 +33,7 @@ export interface Scope<S extends string = string> {
     V,
     const P extends readonly KeyKind[] = [],
     const I extends Readonly<Record<string, readonly IndexableField<V>[]>> = Record<never, never>,
-  >(
-    name: Name,
-    definition: {
-      readonly value: Schema<unknown, V>
-      readonly key?: P
-      readonly indexes?: I
-      readonly read?: ReadRule<V, NoInfer<keyof I & string>>
-    },
-  ): Table<S, Name, V, P, keyof I & string>
+  >(name: Name, definition: TableDefinition<V, P, I>): Table<S, Name, V, P, keyof I & string>
 
   /**
    * Defines a request. Its input is validated once, at admission; `key` returns its partition key; `derive`
@@ -147,6 +139,11 @@ export function scopes<const Names extends readonly string[]>(
 }
 
 function scope<S extends string>(name: S): Scope<S> {
+  type Given = { readonly version?: number; readonly upcast?: unknown }
+  const message = (kind: string, messageName: string, definition: Given) => {
+    const { version = 1, upcast = {} } = definition
+    return { ...definition, kind, scope: name, name: messageName, version, upcast } as never
+  }
   return {
     name,
     table: (tableName, definition) => ({
@@ -158,29 +155,8 @@ function scope<S extends string>(name: S): Scope<S> {
       indexes: (definition.indexes ?? {}) as never,
       read: definition.read,
     }),
-    request: (requestName, definition) => ({
-      kind: 'request',
-      scope: name,
-      name: requestName,
-      version: definition.version ?? 1,
-      upcast: definition.upcast ?? {},
-      input: definition.input as never,
-      key: definition.key,
-      ...(definition.claims && { claims: definition.claims }),
-      derive: definition.derive,
-      ...(definition.compensate && { compensate: definition.compensate }),
-      ...(definition.queued && { queued: definition.queued }),
-      ...(definition.served && { served: definition.served }),
-    }),
-    event: (eventName, definition) => ({
-      kind: 'event',
-      scope: name,
-      name: eventName,
-      version: definition.version ?? 1,
-      upcast: definition.upcast ?? {},
-      data: definition.data as never,
-      key: definition.key as never,
-    }),
+    request: (requestName, definition) => message('request', requestName, definition),
+    event: (eventName, definition) => message('event', eventName, definition),
     on: (event, react) => ({ kind: 'reaction', scope: name, event, react }),
     correct: (react) => ({ kind: 'reaction', scope: name, event: { kind: 'corrections' }, react }),
     fill: (table, source, fold) => ({ kind: 'fill', scope: name, table, source, fold }),

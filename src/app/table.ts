@@ -52,6 +52,18 @@ export type ReadRule<Value, Index extends string = string> =
   | { readonly index?: Index; readonly equals: (who: Who) => QueryPart | undefined }
   | ((who: Who, row: Frozen<Value>, key: readonly [partitionKey: string, ...parts: KeyPart[]]) => boolean)
 
+/** The definition of a table or a view. */
+export interface TableDefinition<
+  V,
+  P extends readonly KeyKind[],
+  I extends Readonly<Record<string, readonly IndexableField<V>[]>>,
+> {
+  readonly value: Schema<unknown, V>
+  readonly key?: P
+  readonly indexes?: I
+  readonly read?: ReadRule<V, NoInfer<keyof I & string>>
+}
+
 export type ValueOf<T extends Table> = T extends Table<string, string, infer V> ? V : never
 export type PartsOf<T extends Table> = T extends Table<string, string, unknown, infer P> ? KeyParts<P> : never
 export type IndexOf<T extends Table> =

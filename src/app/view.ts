@@ -1,11 +1,11 @@
 import { changeError } from '../failure.ts'
-import type { TableKey, TableName, TableValue } from './app.ts'
-import { type App, checkReadRule, type RequestName, type RequestReason, type RequestValue } from './app.ts'
+import type { App, RequestName, RequestReason, RequestValue, TableKey, TableName, TableValue } from './app.ts'
+import { checkReadRule } from './app.ts'
 import type { Effect } from './effect.ts'
 import type { FoldedChange, FoldedEvent, FoldedRequest } from './folded.ts'
 import { checkName, sqlName } from './name.ts'
 import type { Request } from './request.ts'
-import type { Frozen, Schema } from './schema.ts'
+import type { Frozen } from './schema.ts'
 import type {
   IndexableField,
   IndexOf,
@@ -13,9 +13,9 @@ import type {
   KeyPart,
   PartsOf,
   Query,
-  ReadRule,
   Row,
   Table,
+  TableDefinition,
   ValueOf,
 } from './table.ts'
 
@@ -59,6 +59,9 @@ export interface ViewRows<T extends Table> {
   scan(query?: Query<IndexOf<T>>): Row<ViewKey<T>, ValueOf<T>>[]
 }
 
+type RowsOf<Name extends string, V, P extends readonly KeyKind[], I> = ViewRows<
+  Table<'views', Name, V, P, keyof I & string>
+>
 type ViewKey<T extends Table> = [first: string, ...rest: Extract<PartsOf<T>, KeyPart[]>]
 
 type OutputOfRequest<A extends App, N> =
@@ -87,11 +90,7 @@ export function viewsOf<A extends App>() {
     const I extends Readonly<Record<string, readonly IndexableField<V>[]>> = Record<never, never>,
   >(
     name: Name,
-    definition: {
-      readonly value: Schema<unknown, V>
-      readonly key?: P
-      readonly indexes?: I
-      readonly read?: ReadRule<V, NoInfer<keyof I & string>>
+    definition: TableDefinition<V, P, I> & {
       /**
        * Keeps the rows in SQLite, in columns made of the schema, under this name; `true`: `by-day` is
        * `by_day`.
@@ -99,22 +98,17 @@ export function viewsOf<A extends App>() {
       readonly sql?: true | string
       readonly tables?: {
         readonly [N in TableName<A>]?: (
-          rows: ViewRows<Table<'views', Name, V, P, keyof I & string>>,
+          rows: RowsOf<Name, V, P, I>,
           change: FoldedChange<TableKey<A, N>, TableValue<A, N>>,
         ) => void
       }
       readonly requests?: {
         readonly [N in RequestName<A>]?: (
-          rows: ViewRows<Table<'views', Name, V, P, keyof I & string>>,
+          rows: RowsOf<Name, V, P, I>,
           request: FoldedRequest<OutputOfRequest<A, N>, RequestValue<A, N>, RequestReason<A, N>>,
         ) => void
       }
-      readonly events?: Readonly<
-        Record<
-          string,
-          (rows: ViewRows<Table<'views', Name, V, P, keyof I & string>>, event: FoldedEvent) => void
-        >
-      >
+      readonly events?: Readonly<Record<string, (rows: RowsOf<Name, V, P, I>, event: FoldedEvent) => void>>
     },
   ): View<Name, V, P, keyof I & string> {
     const { value, key, indexes, read, sql, tables = {}, requests = {}, events = {} } = definition

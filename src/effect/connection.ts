@@ -20,9 +20,8 @@ export interface ConnectionOptions {
 }
 
 /**
- * Connects to public addresses, and to those that the operator has allowed. An address is checked when a
- * connection to it is made, so a name that means another address a moment later (DNS rebinding) leads nowhere
- * else.
+ * Connects to public addresses, and to those that the operator has allowed. Each is checked when a connection
+ * to it is made, since a name may mean another one a moment later (DNS rebinding).
  */
 export class Connections {
   readonly #allowed: BlockList

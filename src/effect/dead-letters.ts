@@ -40,15 +40,12 @@ export class DeadLetters {
     if (this.#count === 0) return
     const { id, tries, error } = this.#last
     const tried = `after ${counted(tries, 'try', 'tries')}: ${unended(error)}. Mend the cause, then send`
-    this.#host.report({
-      level: 'alarm',
-      code: 'effect-dead',
-      message:
-        this.#count === 1
-          ? `The effect "${this.#type}" ${id} was given up ${tried} it again with \`hence effects redrive\`.`
-          : `${this.#count.toLocaleString('en')} effects "${this.#type}" were given up, the last one (${id}) ` +
-            `${tried} them again with \`hence effects redrive --type ${this.#type}\`.`,
-    })
+    const message =
+      this.#count === 1
+        ? `The effect "${this.#type}" ${id} was given up ${tried} it again with \`hence effects redrive\`.`
+        : `${this.#count.toLocaleString('en')} effects "${this.#type}" were given up, the last one (${id}) ` +
+          `${tried} them again with \`hence effects redrive --type ${this.#type}\`.`
+    this.#host.report({ level: 'alarm', code: 'effect-dead', message })
     const now = this.#host.clock.now()
     const goesOn = now - this.#reportedAt < 2 * this.#pauseMs
     this.#pauseMs = goesOn ? Math.min(pauseMs.most, this.#pauseMs * 10) : pauseMs.first
@@ -57,10 +54,8 @@ export class DeadLetters {
   }
 
   #plan(): void {
-    const due = Math.max(
-      Math.min(this.#lastAt + quietMs, this.#firstAt + gatheredMsMax),
-      this.#reportedAt + this.#pauseMs,
-    )
+    const gathered = Math.min(this.#lastAt + quietMs, this.#firstAt + gatheredMsMax)
+    const due = Math.max(gathered, this.#reportedAt + this.#pauseMs)
     this.#cancel ??= setAlarm(this.#host.clock, due, () => {
       this.#cancel = undefined
       const isLate = this.#lastAt + quietMs > this.#host.clock.now() && due < this.#firstAt + gatheredMsMax

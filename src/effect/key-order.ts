@@ -17,11 +17,9 @@ export class KeyOrder {
   }
 
   /**
-   * Adds an effect.
+   * Adds an effect; returns whether it is the first of its key.
    * @param isNew a derivation has just asked for it, after all others
-   * @param takeBack takes back the turn of the first one, unless it was tried: then it stays first, even if
-   *   an operator sends an older one again
-   * @returns whether it is the first of its key
+   * @param takeBack takes back the turn of the first one, unless it was tried: then it stays first
    */
   add(key: string, effect: AskedEffect, isNew: boolean, takeBack: (id: string) => boolean): boolean {
     const line = this.#lines.get(key) ?? []
@@ -37,13 +35,9 @@ export class KeyOrder {
 
   /** Removes an effect. Returns the one whose turn it is now; undefined if that has not changed. */
   remove(key: string, id: string): string | undefined {
-    const line = this.#lines.get(key)
-    const place = line?.findIndex((each) => each.id === id) ?? -1
-    assert(
-      line !== undefined && place >= 0,
-      'an effect that is known has a place in the order of its key',
-      id,
-    )
+    const line = this.#lines.get(key) ?? []
+    const place = line.findIndex((each) => each.id === id)
+    assert(place >= 0, 'an effect that is known has a place in the order of its key', id)
     line.splice(place, 1)
     if (line.length === 0) this.#lines.delete(key)
     return place === 0 ? line[0]?.id : undefined

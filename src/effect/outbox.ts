@@ -2,7 +2,7 @@ import { senderOf } from '../identity.ts'
 import { forgetRows } from '../state/forget-rows.ts'
 import { encodeKey } from '../state/keys.ts'
 import type { Pieces } from '../state/pieces.ts'
-import type { TableShape, TableState } from '../state/table.ts'
+import type { TableRow, TableShape, TableState } from '../state/table.ts'
 
 /** Effects that derivations asked for: `hence.effects`, by id. */
 export const effects: TableShape = {
@@ -13,8 +13,7 @@ export const effects: TableShape = {
 
 /**
  * How long after a derivation asked for an effect it can safely be sent again: receivers remember ids at
- * least this long (Stripe documents 24 hours for its idempotency keys). Counted from the beginning, since any
- * try may have succeeded and a receiver counts from the first time it saw the id.
+ * least this long (Stripe documents 24 hours), from the first time, and any try may have succeeded.
  */
 const receiversRememberMs = 24 * 60 * 60 * 1000
 
@@ -179,14 +178,9 @@ export class Outbox {
     },
   ): [string, EffectRow][] {
     const { type, limit, from, until } = options
-    const prefix = type === undefined ? [state] : [state, type]
-    return this.#rows
-      .scan(
-        { index: 'byState', prefix, limit, from },
-        undefined,
-        until && (({ key, value }) => until(key[0] as string, value as EffectRow)),
-      )
-      .map(({ key, value }) => [key[0] as string, value as EffectRow])
+    const query = { index: 'byState', prefix: type === undefined ? [state] : [state, type], limit, from }
+    const entryOf = ({ key, value }: TableRow): [string, EffectRow] => [key[0] as string, value as EffectRow]
+    return this.#rows.scan(query, undefined, until && ((row) => until(...entryOf(row)))).map(entryOf)
   }
 
   /** Deletes effects that are done and were asked for before a time. */

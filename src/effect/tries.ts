@@ -7,8 +7,7 @@ import type { Reporter } from '../report.ts'
 import { encodeKey } from '../state/keys.ts'
 import { SortedMap } from '../state/sorted-map.ts'
 import { DeadLetters } from './dead-letters.ts'
-import type { Delivery, DeliveryOptions, Handler } from './handlers.ts'
-import { deliveryOptionsOf } from './handlers.ts'
+import { type Delivery, type DeliveryOptions, deliveryOptionsOf, type Handler } from './handlers.ts'
 import { KeyOrder } from './key-order.ts'
 import type { EffectEnd, EffectRow, Outbox } from './outbox.ts'
 
@@ -310,13 +309,8 @@ export class Tries {
       wasDone = true
       // It counts once its result is in the log.
       this.#host.notes?.failed(id, entry.tries - 1)
-      const took = ms()
-      this.#host.end(id, row, {
-        done: true,
-        tries: entry.tries,
-        ms: took,
-        result: await this.#checked(given),
-      })
+      const end = { done: true, tries: entry.tries, ms: ms() } as const
+      this.#host.end(id, row, { ...end, result: await this.#checked(given) })
     } catch (thrown) {
       // A closing engine did not give the receiver the promised time, so this does not count as a try.
       if (this.#stopped && abort.signal.aborted) {
@@ -349,16 +343,10 @@ export class Tries {
       signal.addEventListener('abort', () => reject(signal.reason))
     })
     try {
-      const call = {
-        type: this.#effect.name,
-        input: JSON.parse(row.input),
-        id,
-        attempt,
-        at: row.at,
-        ...senderOf(row.identity),
-        key: row.key,
-        signal,
-      }
+      const { name: type } = this.#effect
+      const { at, key } = row
+      const input = JSON.parse(row.input)
+      const call = { type, input, id, attempt, at, ...senderOf(row.identity), key, signal }
       return await Promise.race([this.#deliver(call), aborted])
     } finally {
       cancelTimer()

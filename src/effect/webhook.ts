@@ -107,11 +107,10 @@ const notRefused = new Set([
   429, // It has too much to do.
 ])
 
-/**
- * Parses the address of a webhook.
- * @throws HenceError of this code (change) if it is not a usable address
- */
-function addressOf(given: string | URL, code: 'option-invalid' | 'effect-refused'): URL {
+type FailureCode = 'option-invalid' | 'effect-refused'
+
+/** @throws HenceError of this code (change) if it is not a usable address */
+function addressOf(given: string | URL, code: FailureCode): URL {
   const url = URL.parse(String(given))
   if (url && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '') return url
   throw failing(
@@ -124,10 +123,7 @@ function addressOf(given: string | URL, code: 'option-invalid' | 'effect-refused
  * Makes a signer for each secret.
  * @throws HenceError of this code (change) if one is not a secret
  */
-function signersOf(
-  given: string | readonly string[],
-  code: 'option-invalid' | 'effect-refused',
-): readonly Webhook[] {
+function signersOf(given: string | readonly string[], code: FailureCode): readonly Webhook[] {
   const secrets = typeof given === 'string' ? [given] : given
   try {
     if (secrets.length === 0) throw new Error('there is none')
@@ -139,7 +135,7 @@ function signersOf(
 }
 
 /** Both codes are written out, so that a search finds where each is thrown. */
-function failing(code: 'option-invalid' | 'effect-refused', message: string): HenceError {
+function failing(code: FailureCode, message: string): HenceError {
   if (code === 'option-invalid') return changeError('option-invalid', message)
   return changeError('effect-refused', message)
 }

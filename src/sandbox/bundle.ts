@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { builtinModules } from 'node:module'
 import { dirname, resolve } from 'node:path'
@@ -39,14 +39,9 @@ const pureImports: Plugin = {
     onResolve({ filter: /^hence\// }, ({ path }) => ({
       errors: [{ text: `"${path}" touches the world: a pure module imports only "hence" itself.` }],
     }))
+    const why = 'a derivation must not touch the world. Bring what it needs as the input of a request.'
     onResolve({ filter: builtins }, ({ path }) => ({
-      errors: [
-        {
-          text:
-            `"${path}" is a Node built-in: a derivation must not touch the world. Bring what it ` +
-            'needs as the input of a request.',
-        },
-      ],
+      errors: [{ text: `"${path}" is a Node built-in: ${why}` }],
     }))
   },
 }
@@ -93,7 +88,7 @@ export async function bundleApp<A extends App = App>(app: AppSource<A>): Promise
     const code = passOnStackErrors(result.outputFiles[0]!.text)
     return {
       code,
-      hash: createHash('sha256').update(code).digest('hex'),
+      hash: hash('sha256', code),
       files: Object.keys(result.metafile.inputs).map((file) => resolve(dirname(path), file)),
     }
   } catch (error) {

@@ -5,9 +5,8 @@ import { ScriptCache } from './script-cache.ts'
 export const stackMessage = 'Maximum call stack size exceeded'
 
 /**
- * Makes every `catch` of a script pass on stack overflows, and every `finally` that may leave by itself. How
- * deep the stack goes depends on the machine and on how often the code has run, so the app must not turn an
- * overflow into an outcome: see `Interruption`.
+ * Makes every `catch` of a script pass on stack overflows, and every `finally` that may leave by itself: how
+ * deep the stack goes depends on the machine, so the app must not turn an overflow into an outcome.
  */
 export function passOnStackErrors(code: string): string {
   const edits = JSON.parse(found.made(code, way, (script) => JSON.stringify(editsOf(script))))

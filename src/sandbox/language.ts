@@ -2,15 +2,11 @@ import { changeError } from '../failure.ts'
 /**
  * The language of an app's realm: an allow-list of the language's globals and of their members. Anything
  * else, also a name that a later version of the engine adds, is removed from the realm before the app's code
- * runs. The list is ECMAScript 2024 with the iterator helpers and set methods, which every supported version
- * of Node has, without anything that depends on the machine.
+ * runs. It is ECMAScript 2024 with the iterator helpers and set methods, without the clock and the zone,
+ * randomness, `Intl`, `Temporal`, `eval`, promises, shared memory, weak references whose targets can be asked
+ * for, resizable buffers, and the static properties of `RegExp` that remember the last match.
  *
- * Absent on purpose: the clock and the zone, randomness, `Intl`, `Temporal`, `eval`, promises, shared memory,
- * weak references whose targets can be asked for, resizable buffers, and the static properties of `RegExp`
- * that remember the last match.
- *
- * A path names an object by the way to it from the global object; `%…%` is an object that only syntax
- * reaches.
+ * A path names an object by the way to it from the global object; only syntax reaches `%…%`.
  */
 export const language: Readonly<Record<string, string>> = {
   globalThis:

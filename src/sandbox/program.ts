@@ -49,10 +49,8 @@ type Wrapped = (
 ) => void
 
 /**
- * Loads a bundle into a realm of its own, with no clock, randomness, timers, network or process. It runs in
- * strict mode.
- *
- * It is a fence against mistakes, not a prison: code that means harm can climb out of `node:vm`.
+ * Loads a bundle into a realm of its own, with no clock, randomness, timers, network or process. It is a
+ * fence against mistakes, not a prison: code that means harm can climb out of `node:vm`.
  * @throws HenceError `bundle-failed` (change) when the module throws while it loads, or exports no app;
  *   `unknown-definition` (change) when it defines something that no app lists
  */
@@ -87,19 +85,17 @@ function load(script: Script, version: string): Loaded & { readonly exported: un
   // biome-ignore lint/complexity/noBannedTypes: only its source counts.
   const inContext = <F extends Function>(source: F): F => new Script(`(${source})`).runInContext(context)
   const deriving: Deriving = { active: false }
-  const refusePromise = () => {
-    const error = promiseMade()
+  const slip = (error: unknown) => {
     if (deriving.active) deriving.slip ??= error
-    throw error
+    return error
+  }
+  const refusePromise = () => {
+    throw slip(promiseMade())
   }
   const countBuffer = (bytes: number) => {
     // An iterator says its length only when it is read; it is read to a list in the heap first.
     const all = (deriving.bufferBytes ?? 0) + Math.max(bytes, 0)
-    if (all > bufferBytesMax) {
-      const error = buffersTooLarge()
-      if (deriving.active) deriving.slip ??= error
-      throw error
-    }
+    if (all > bufferBytesMax) throw slip(buffersTooLarge())
     if (deriving.bufferBytes !== undefined) deriving.bufferBytes = all
   }
   const realm = inContext(makeRealm)(refuseNotJson)
@@ -119,11 +115,7 @@ function load(script: Script, version: string): Loaded & { readonly exported: un
     effect: definitions.effect as never,
     scopes: definitions.scopes as never,
     HenceError: Object.freeze(HenceError),
-    reject: ((reason, details) => {
-      const rejection = reject(reason, details)
-      if (deriving.active) deriving.slip ??= rejection
-      return rejection
-    }) as typeof reject,
+    reject: ((reason, details) => slip(reject(reason, details))) as typeof reject,
     viewsOf,
   })
 
@@ -158,25 +150,15 @@ function wrapHence(hence: Pure): Pure {
   type Fun = (...args: never[]) => unknown
   const wrap = <F extends Fun>(f: F): F => Object.freeze(((...args: never[]) => f(...args)) as F)
   const { app, effect, HenceError, reject, scopes, viewsOf } = hence
-  return Object.freeze({
-    app: wrap(app),
-    effect: wrap(effect),
-    HenceError,
-    reject: wrap(reject),
-    scopes: wrap(scopes),
-    viewsOf: wrap(viewsOf),
-  })
+  const functions = { app: wrap(app), effect: wrap(effect), reject: wrap(reject), scopes: wrap(scopes) }
+  return Object.freeze({ ...functions, HenceError, viewsOf: wrap(viewsOf) })
 }
 
 /** The exports of `hence` inside the sandbox. */
-interface Pure {
-  readonly app: typeof app
-  readonly effect: typeof effect
-  readonly HenceError: typeof HenceError
-  readonly reject: typeof reject
-  readonly scopes: typeof scopes
-  readonly viewsOf: typeof viewsOf
-}
+type Pure = Pick<
+  typeof import('../app/index.ts'),
+  'app' | 'effect' | 'HenceError' | 'reject' | 'scopes' | 'viewsOf'
+>
 
 const buffersTooLarge = () =>
   changeError(
@@ -211,8 +193,7 @@ const lists: Readonly<Record<string, string>> = {
 
 /**
  * `app`, `effect` and `scopes` for one loading of a module, and a check that every definition made by them is
- * listed in an app. A derivation can reach any definition of its module; if one is not listed, this finds it
- * at the start, and not by a failed request.
+ * listed in an app: that shows at the start, and not by a failed request.
  */
 function recordDefinitions() {
   const made = new Set<Definition>()
@@ -245,12 +226,8 @@ function recordDefinitions() {
       for (const definition of made) {
         if (listed.has(definition)) continue
         const { kind, name, scope, event, table } = definition
-        const what =
-          name ??
-          table?.name ??
-          (event as Definition).name ??
-          (event as { effect?: string }).effect ??
-          'corrections'
+        const { name: of, effect } = (event ?? {}) as { readonly name?: string; readonly effect?: string }
+        const what = name ?? table?.name ?? of ?? effect ?? 'corrections'
         throw changeError(
           'unknown-definition',
           `The module defines the ${kind} ${kind === 'reaction' ? 'to ' : ''}"${what}"` +

@@ -25,7 +25,7 @@ interface LanguageHost {
   /** Called before a buffer of so many bytes is made. Throws HenceError `derivation-too-large`. */
   readonly countBuffer: (bytes: number) => void
   readonly log: (level: 'log' | 'warn' | 'error', ...args: unknown[]) => void
-  /** The parts of a URL, in the order of `urlParts` in the realm; undefined if it is not one. */
+  /** The parts of a URL, in the order of `urlNames` in the realm; undefined if it is not one. */
   readonly urlParts: (url: string, base: string | undefined) => readonly string[] | undefined
   /** Undefined for text that cannot be converted. */
   readonly base64: { decode(text: string): string | undefined; encode(text: string): string | undefined }
@@ -35,9 +35,6 @@ interface LanguageHost {
  * Reduces the globals of a realm to the allow-list, replaces those that depend on the machine, and freezes
  * them, so that app code can leave nothing behind in them. The source of this function is evaluated in the
  * realm, so it uses nothing but its argument.
- *
- * This is a fence against mistakes; it does not hold against malice.
- *
  * @returns freezes the global object itself, once the app's module is loaded
  */
 export function installLanguage(host: LanguageHost): () => void {
@@ -96,25 +93,17 @@ export function installLanguage(host: LanguageHost): () => void {
       if (deriving.active) refuse(`local time (Date of ${JSON.stringify(text)})`)
       return Number.NaN
     }
-    const [
-      ,
-      year,
-      month = '01',
-      day = '01',
-      hour = '00',
-      minute = '00',
-      second = '00',
-      part = '',
-      zone = 'Z',
-    ] = found
-    const fields = [month, day, hour, minute, second].map(Number) as [number, number, number, number, number]
+    const { 1: year, 7: part = '', 8: zone = 'Z' } = found
+    const [month, day, hour, minute, second] = [2, 3, 4, 5, 6].map((i) =>
+      Number(found[i] ?? (i < 4 ? 1 : 0)),
+    ) as [number, number, number, number, number]
     const date = new RealDate(0)
-    date.setUTCFullYear(Number(year), fields[0] - 1, fields[1])
-    const isDay = date.getUTCMonth() === fields[0] - 1 && date.getUTCDate() === fields[1]
-    const isMidnight = fields[2] === 24 && fields[3] === 0 && fields[4] === 0 && Number(part) === 0
-    if (year === '-000000' || !isDay || fields[3] > 59 || fields[4] > 59) return Number.NaN
-    if (fields[2] > 23 && !isMidnight) return Number.NaN
-    date.setUTCHours(fields[2], fields[3], fields[4], Number(part.padEnd(3, '0').slice(0, 3)))
+    date.setUTCFullYear(Number(year), month - 1, day)
+    const isDay = date.getUTCMonth() === month - 1 && date.getUTCDate() === day
+    const isMidnight = hour === 24 && minute === 0 && second === 0 && Number(part) === 0
+    if (year === '-000000' || !isDay || minute > 59 || second > 59) return Number.NaN
+    if (hour > 23 && !isMidnight) return Number.NaN
+    date.setUTCHours(hour, minute, second, Number(part.padEnd(3, '0').slice(0, 3)))
     if (zone === 'Z') return date.getTime()
     const [hours, minutes] = [Number(zone.slice(1, 3)), Number(zone.slice(-2))]
     if (hours > 23 || minutes > 59) return Number.NaN
@@ -239,29 +228,13 @@ export function installLanguage(host: LanguageHost): () => void {
   }
 
   // A few names that libraries use while they validate, as far as they depend on nothing but their arguments.
-  const log =
-    (level: 'log' | 'warn' | 'error') =>
-    (...args: unknown[]) =>
-      host.log(level, ...args)
-  const console = {
-    log: log('log'),
-    info: log('log'),
-    debug: log('log'),
-    warn: log('warn'),
-    error: log('error'),
-  }
-  const urlParts = [
-    'href',
-    'origin',
-    'protocol',
-    'username',
-    'password',
-    'host',
-    'hostname',
-    'port',
-    'pathname',
-  ]
-  urlParts.push('search', 'hash')
+  const [log, warn, error] = (['log', 'warn', 'error'] as const).map(
+    (level) =>
+      (...args: unknown[]) =>
+        host.log(level, ...args),
+  )
+  const console = { log, info: log, debug: log, warn, error }
+  const urlNames = 'href origin protocol username password host hostname port pathname search hash'
   const isAscii = /^[\0-\x7f]*$/
   const partsOf = (...args: readonly unknown[]): readonly string[] | undefined => {
     const [url, base] = args.map((arg) => (arg === undefined ? undefined : String(arg)))
@@ -290,7 +263,7 @@ export function installLanguage(host: LanguageHost): () => void {
     }
   }
   const { part } = URL.prototype
-  for (const [i, name] of urlParts.entries()) {
+  for (const [i, name] of urlNames.split(' ').entries()) {
     const get = function (this: URL) {
       return part.call(this, i)
     }

@@ -1,18 +1,13 @@
 import { changeError } from '../failure.ts'
 
-/**
- * Makes JSON values that belong to one JavaScript realm. A value that a derivation gets must have the
- * prototypes of the realm that it runs in: an array of another realm is not `instanceof Array`, and what
- * that does depends on how the app is run.
- */
+/** Makes JSON values of one JavaScript realm: an array of another realm is not `instanceof Array`. */
 export interface Realm {
   /** Reads JSON text to a value that is frozen all the way down. */
   parseFrozen(text: string): unknown
   /**
    * Copies a value of any realm into this one, frozen all the way down. Fields that are undefined are left
    * out, -0 becomes 0, and whatever else JSON does not keep is refused.
-   * @throws HenceError `not-json` (change), which names the place within the value; `value-too-large`
-   *   (change)
+   * @throws HenceError `not-json`, `value-too-large` (change)
    */
   seal(value: unknown): unknown
   /** About how many bytes of memory the value takes that was sealed last. */

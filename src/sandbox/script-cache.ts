@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import {
   existsSync,
   mkdirSync,
@@ -14,10 +14,7 @@ import { dirname, join } from 'node:path'
 /** So many are kept, of some kilobytes: those of the last versions of an app, and of its tests. */
 const filesMax = 256
 
-/**
- * Keeps what was found in scripts in `node_modules/.cache/hence`, where build tools keep such files. Where
- * the folder cannot be written, each process looks for it anew.
- */
+/** Keeps what was made from scripts in `node_modules/.cache/hence`, if that can be written. */
 export class ScriptCache {
   readonly #folder: string | undefined
 
@@ -32,7 +29,7 @@ export class ScriptCache {
    */
   made(code: string, how: string, make: (code: string) => string): string {
     if (this.#folder === undefined) return make(code)
-    const path = join(this.#folder, `${hashOf(`${how}\n${code}`)}`)
+    const path = join(this.#folder, hashOf(`${how}\n${code}`))
     const kept = read(path)
     if (kept !== undefined) return kept
     const made = make(code)
@@ -77,4 +74,4 @@ function cacheFolder(from: string): string | undefined {
   return undefined
 }
 
-const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex')
+const hashOf = (text: string): string => hash('sha256', text)

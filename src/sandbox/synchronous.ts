@@ -4,8 +4,7 @@ import { changeError } from '../failure.ts'
 export function assertSynchronous(result: unknown): void {
   const isPromise =
     typeof result === 'object' && result !== null && typeof (result as Promise<unknown>).then === 'function'
-  if (!isPromise)
-    return // Whatever it comes to, nobody waits for it; unheard, a rejection would end the process.
+  if (!isPromise) return // A rejection that nobody handles would end the process.
   ;(result as Promise<unknown>).then(undefined, () => {})
   throw changeError(
     'derivation-asynchronous',

@@ -25,9 +25,8 @@ export function interrupted({ kind, type, key }: Omit<Interrupted, 'n'>, n: numb
 }
 
 /**
- * A derivation was interrupted because it took too long or overflowed the stack. It may have been inside any
- * statement, even of Hence's own code, so nothing in memory that it could change may be used any more. This
- * is not a HenceError, so that no part of Hence takes it for an outcome.
+ * A derivation was interrupted. It may have been inside any statement, even of Hence's own code, so nothing
+ * in memory that it could change may be used any more. No HenceError, so that nothing takes it for an outcome.
  */
 export class Interruption extends Error {
   override readonly name = 'Interruption'
