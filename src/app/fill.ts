@@ -2,7 +2,7 @@ import type { DataOf, Event } from './event.ts'
 import type { FoldedChange, FoldedEvent, FoldedRequest } from './folded.ts'
 import type { AcceptedOf, ClaimedOf, ReasonOf, Request } from './request.ts'
 import type { Frozen } from './schema.ts'
-import type { IndexOf, PartsOf, Query, Row, Table, ValueOf } from './table.ts'
+import type { FoldedRows, PartsOf, Table, ValueOf } from './table.ts'
 
 /**
  * Says how rows of a table come from one kind of message of the past, for code that continues where code
@@ -18,14 +18,7 @@ export interface Fill<S extends string = string> {
 }
 
 /** The rows of a table under the partition key of a message. Keys omit it, as those of `tx` do. */
-export interface FillRows<T extends Table> {
-  /** The row, frozen, or undefined. */
-  get(...key: PartsOf<T>): Frozen<ValueOf<T>> | undefined
-  put(...keyThenValue: [...key: PartsOf<T>, value: Frozen<ValueOf<T>>]): void
-  /** Removes a row; returns false when there was none. */
-  delete(...key: PartsOf<T>): boolean
-  scan(query?: Query<IndexOf<T>>): Row<PartsOf<T>, ValueOf<T>>[]
-}
+export interface FillRows<T extends Table> extends FoldedRows<T, PartsOf<T>> {}
 
 /** The message that a fill gets from a request, an event or a table. */
 export type FillMessage<Source> =

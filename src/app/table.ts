@@ -91,6 +91,17 @@ export interface Query<Index extends string = string> {
   readonly limit?: number | undefined
 }
 
+/** The rows of a table as a fold reaches them. */
+export interface FoldedRows<T extends Table, Key extends readonly KeyPart[]> {
+  /** The row, frozen, or undefined. */
+  get(...key: Key): Frozen<ValueOf<T>> | undefined
+  /** Adds or replaces a row: `rows.put('2026-11-29', { count: 1 })`. */
+  put(...keyThenValue: [...key: Key, value: Frozen<ValueOf<T>>]): void
+  /** Removes a row; returns false when there was none. */
+  delete(...key: Key): boolean
+  scan(query?: Query<IndexOf<T>>): Row<Key, ValueOf<T>>[]
+}
+
 /** A row with its key. */
 export interface Row<Key extends readonly KeyPart[] = readonly KeyPart[], Value = unknown> {
   readonly key: Key

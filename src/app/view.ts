@@ -5,18 +5,14 @@ import type { Effect } from './effect.ts'
 import type { FoldedChange, FoldedEvent, FoldedRequest } from './folded.ts'
 import { checkName, sqlName } from './name.ts'
 import type { Request } from './request.ts'
-import type { Frozen } from './schema.ts'
 import type {
+  FoldedRows,
   IndexableField,
-  IndexOf,
   KeyKind,
   KeyPart,
   PartsOf,
-  Query,
-  Row,
   Table,
   TableDefinition,
-  ValueOf,
 } from './table.ts'
 
 /**
@@ -50,14 +46,7 @@ export const isView = (table: object): table is View => 'folds' in table
 export type Fold = (rows: any, message: any) => void
 
 /** The rows of a view, in a fold. Keys are whole; rows are frozen. */
-export interface ViewRows<T extends Table> {
-  get(...key: ViewKey<T>): Frozen<ValueOf<T>> | undefined
-  /** Adds or replaces a row: `rows.put('2026-11-29', { count: 1 })`. */
-  put(...keyThenValue: [...key: ViewKey<T>, value: Frozen<ValueOf<T>>]): void
-  /** Removes a row; returns false when there was none. */
-  delete(...key: ViewKey<T>): boolean
-  scan(query?: Query<IndexOf<T>>): Row<ViewKey<T>, ValueOf<T>>[]
-}
+export interface ViewRows<T extends Table> extends FoldedRows<T, ViewKey<T>> {}
 
 type RowsOf<Name extends string, V, P extends readonly KeyKind[], I> = ViewRows<
   Table<'views', Name, V, P, keyof I & string>
