@@ -38,9 +38,9 @@ export async function openServer(
 }
 
 /** Asks a server, and returns the body of its answer, or throws the error that it answers with. */
-export async function ask(exchange: Exchange, call: HttpCall): Promise<unknown> {
+export async function ask<T>(exchange: Exchange, call: HttpCall): Promise<T> {
   const answer = await exchange.ask(call)
-  if (answer.status === 200 || answer.status === 204) return answer.body
+  if (answer.status === 200 || answer.status === 204) return answer.body as T
   throw problemOf(answer) ?? notUnderstood(answer)
 }
 
@@ -49,7 +49,7 @@ type EffectShown = NonNullable<Awaited<ReturnType<Engine<App>['effects']['get']>
 
 function serviceOf(reach: ExchangeOptions, service: Connection<App>) {
   const exchange = new Exchange(reach)
-  const get = <T>(path: string) => ask(exchange, { path }) as Promise<T>
+  const get = <T>(path: string) => ask<T>(exchange, { path })
   const ofRequest = (requestId: string, below: string, principal: string | undefined) => {
     const query = principal === undefined ? '' : `?principal=${encodeURIComponent(principal)}`
     return `/requests/${encodeURIComponent(requestId)}${below}${query}`

@@ -93,9 +93,7 @@ export function expandScan(app: App): readonly Expansion[] {
 
 export function expandGet(app: App): readonly Expansion[] {
   return tablesOf(app).map((table) => ({
-    ...ofRow('tables', table),
-    id: `get-${table.name}`,
-    summary: `One row of ${table.name}`,
+    ...ofRow('tables', table, 'get', 'One row of'),
     answer: rowOf(app, table),
   }))
 }
@@ -103,19 +101,18 @@ export function expandGet(app: App): readonly Expansion[] {
 /** Views have no history: their rows follow from others. */
 export function expandHistory(app: App): readonly Expansion[] {
   const tables = tablesOf(app).filter((table) => !isView(table))
-  return tables.map((table) => ({
-    ...ofRow('changes', table),
-    id: `history-${table.name}`,
-    summary: `The changes of one row of ${table.name}, the last first`,
-  }))
+  return tables.map((table) => {
+    const row = ofRow('changes', table, 'history', 'The changes of one row of')
+    return { ...row, summary: `${row.summary}, the last first` }
+  })
 }
 
-function ofRow(under: string, table: TableShape): Required<Pick<Expansion, 'path' | 'parts'>> {
+function ofRow(under: string, table: TableShape, id: string, summary: string) {
+  const { name } = table
   const kinds = kindsOf(table)
-  return {
-    path: `/${under}/${table.name}/${kinds.map((_, i) => `{key${i}}`).join('/')}`,
-    parts: Object.fromEntries(kinds.map((type, i) => [`key${i}`, partOf(type)])),
-  }
+  const path = `/${under}/${name}/${kinds.map((_, i) => `{key${i}}`).join('/')}`
+  const parts = Object.fromEntries(kinds.map((type, i) => [`key${i}`, partOf(type)]))
+  return { path, parts, id: `${id}-${name}`, summary: `${summary} ${name}` }
 }
 
 export function expandChanges(app: App): readonly Expansion[] {
@@ -135,9 +132,7 @@ const kindsOf = (table: TableShape): readonly string[] => ['string', ...table.pa
 function partOf(type: string): JsonSchema {
   if (type === 'string') return { type, minLength: 1, maxLength: keyBytesMax }
   // Beyond these a double rounds whole numbers.
-  return type === 'number'
-    ? { type, minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER }
-    : { type }
+  return { type, minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER }
 }
 
 function schemaOf(schema: Schema, side: 'input' | 'output', id: string): JsonSchema {

@@ -24,14 +24,11 @@ export type ReprocessTarget = ReturnType<typeof targetOf>
 function targetOf(reach: ExchangeOptions, data: string | undefined) {
   const exchange = new Exchange({ timeoutMs, ...reach })
   const post = <T>(path: string, body: object = {}, headers = {}) =>
-    ask(exchange, { method: 'POST', path, body: JSON.stringify(body), headers }) as Promise<T>
+    ask<T>(exchange, { method: 'POST', path, body: JSON.stringify(body), headers })
   return {
-    generations: () => ask(exchange, { path: '/reprocess' }) as Promise<Generations>,
+    generations: () => ask<Generations>(exchange, { path: '/reprocess' }),
     /** Starts a candidate with the code of a module, as its files are now. */
-    async start(
-      app: string,
-      options: { readonly share: number | undefined; readonly again: true | undefined },
-    ) {
+    async start(app: string, options: { share: number | undefined; again: true | undefined }) {
       if (data === undefined)
         throw changeError(
           'code-not-kept',
@@ -43,7 +40,7 @@ function targetOf(reach: ExchangeOptions, data: string | undefined) {
     },
     pause: () => post<ReprocessStatus>('/reprocess/pause'),
     resume: () => post<ReprocessStatus>('/reprocess/resume'),
-    diff: (samples: number) => ask(exchange, { path: `/reprocess/diff?samples=${samples}` }) as Promise<Diff>,
+    diff: (samples: number) => ask<Diff>(exchange, { path: `/reprocess/diff?samples=${samples}` }),
     /** Returns every difference as a line of JSON, in texts of any length, and the hash of the whole diff. */
     async differences() {
       const headers = { accept: 'application/x-ndjson, application/problem+json' }
@@ -63,10 +60,8 @@ function targetOf(reach: ExchangeOptions, data: string | undefined) {
 
 /**
  * Adds the options that name the target, and an action, while which the target is open. With `--data` alone
- * this process opens the directory, with the code that is live there: it delivers no effects. With `--data`
- * and `--url` the server does the work, and the directory is where new code is put.
- * @param stops whether SIGINT and SIGTERM abort the signal that the action gets, from before the target is
- *   opened, instead of ending the process
+ * this process opens the directory; with `--data` and `--url` the directory is where new code is put.
+ * @param stops whether SIGINT and SIGTERM abort the signal that the action gets, instead of ending the process
  */
 export function onTarget<Options extends ServiceOptions, Args extends unknown[]>(
   command: HenceCommand,
