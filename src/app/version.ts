@@ -36,7 +36,7 @@ const versionMax = 255
 
 /**
  * Checks that there is an upcaster for every older version, even those that no present log holds: a gap found
- * when an old record is read stops an engine. One beyond the newest version means that `version` was not raised.
+ * when an old record is read stops an engine. One for the newest version means that none was raised.
  */
 export function checkVersions(of: string, { version, upcast }: Versioned): void {
   if (!Number.isInteger(version) || version < 1 || version > versionMax) {

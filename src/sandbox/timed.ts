@@ -26,7 +26,7 @@ export function interrupted({ kind, type, key }: Omit<Interrupted, 'n'>, n: numb
 
 /**
  * A derivation was interrupted. It may have been inside any statement, even of Hence's own code, so nothing
- * in memory that it could change may be used any more. No HenceError, so that nothing takes it for an outcome.
+ * in memory that it could change may be used any more. It is no HenceError, lest it count as an outcome.
  */
 export class Interruption extends Error {
   override readonly name = 'Interruption'

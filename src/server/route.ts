@@ -106,20 +106,20 @@ export interface Expansion {
   readonly answer?: JsonSchema
 }
 
-interface Found {
+interface Matched {
   readonly route: Route
   readonly parts: readonly string[]
 }
 
 export class Router {
-  readonly #routes: readonly Found[]
+  readonly #routes: readonly Matched[]
 
   constructor(routes: readonly Route[]) {
     this.#routes = routes.map((each) => ({ route: each, parts: each.path.slice(1).split('/') }))
   }
 
   /** The route with the parts it leaves open; or the methods that this address takes, none if there is nothing. */
-  find(method: string, segments: readonly string[]): Found | { readonly methods: readonly string[] } {
+  find(method: string, segments: readonly string[]): Matched | { readonly methods: readonly string[] } {
     const wanted = method === 'HEAD' ? 'GET' : method
     const methods: string[] = []
     for (const { route: each, parts } of this.#routes) {
