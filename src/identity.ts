@@ -1,4 +1,3 @@
-import canonicalize from 'canonicalize'
 import { changeError } from './failure.ts'
 
 /**
@@ -80,18 +79,6 @@ export function answeredId(id: string, requestId: string): string {
     'request-id-invalid',
     `The request ${requestId} names itself in \`inReplyTo\`: name what it replies to, or leave it out.`,
   )
-}
-
-/** The part of a request that a retry must repeat: `input` as JSON text. */
-export interface SentMessage {
-  readonly type: string
-  readonly input: string
-}
-
-/** Whether two requests have the same type and input, by the input's canonical form (RFC 8785). */
-export function sameMessage(a: SentMessage, b: SentMessage): boolean {
-  if (a.type !== b.type) return false
-  return a.input === b.input || canonicalize(JSON.parse(a.input)) === canonicalize(JSON.parse(b.input))
 }
 
 /** The time in a version 7 id, in milliseconds since 1970; undefined for an id without one. */

@@ -22,7 +22,7 @@ test('the browser build has no Node import, and is small', async () => {
   const [output] = built.outputFiles
   const inputs = Object.keys(built.metafile.inputs)
   const parts = new Set(inputs.filter((path) => path.startsWith('src/')).map((path) => path.split('/')[1]))
-  assert.deepEqual([...parts].sort(), ['client', 'clock.ts', 'failure.ts', 'identity.ts'])
+  assert.deepEqual([...parts].sort(), ['client', 'clock.ts', 'failure.ts', 'identity.ts', 'same-message.ts'])
   assert.ok(!inputs.some((path) => path.endsWith('file.ts')))
   const text = output!.text
   assert.doesNotMatch(text, /\brequire\(|\bprocess\./)

@@ -1,7 +1,7 @@
 import type { Reply } from '../app/index.ts'
 import { pause } from '../clock.ts'
 import { changeError, HenceError, retryError, thrownText } from '../failure.ts'
-import { sameMessage } from '../identity.ts'
+import { sameMessage } from '../same-message.ts'
 import { type Asking, pauseMs } from './backoff.ts'
 import { closed, type HttpAnswer } from './exchange.ts'
 import type { News, OpenOutbox, StoredRequest } from './outbox.ts'

@@ -24,6 +24,7 @@ const shared = [
   'keep-trying.ts',
   'module-beside.ts',
   'plain-text.ts',
+  'same-message.ts',
   'sha256.ts',
 ]
 const roomOf = (file: string): string => {

@@ -61,7 +61,7 @@ function targetOf(reach: ExchangeOptions, data: string | undefined) {
 /**
  * Adds the options that name the target, and an action, while which the target is open. With `--data` alone
  * this process opens the directory; with `--data` and `--url` the directory is where new code is put.
- * @param stops whether SIGINT and SIGTERM abort the signal that the action gets, instead of ending the process
+ * @param stops whether SIGINT and SIGTERM abort the signal of the action, instead of ending the process
  */
 export function onTarget<Options extends ServiceOptions, Args extends unknown[]>(
   command: HenceCommand,
