@@ -125,6 +125,16 @@ export function goalsOf(results: readonly Result[]): Goal[] {
         return [is, part >= 0.6 && Math.max(...ratios) <= 2]
       },
     ),
+    judged(
+      'the longest wait for a promotion, at a million differences',
+      '–',
+      '≤ 100 ms',
+      '--only promotion',
+      () => {
+        const { figure } = find('the longest wait for a promotion') ?? {}
+        return figure === undefined ? undefined : [`${Math.round(figure)} ms`, figure <= 100]
+      },
+    ),
     judged('p99 of live requests while a view is built, 64 in flight', '–', '≤ 1.5 ×', '--only views', () => {
       const [without, during] = ['without a view', 'while a view is built'].map(
         (where) => find(`submit, 64 in flight, ${where}`)?.p99 ?? Number.NaN,

@@ -12,6 +12,7 @@ import { load } from './load.ts'
 import { describeMachine, freshDirectory } from './place.ts'
 import { svgOf } from './plot.ts'
 import { postgres } from './postgres.ts'
+import { promotion } from './promotion.ts'
 import { replay } from './replay.ts'
 import { describe, describeGoals } from './report.ts'
 import { reprocess } from './reprocess.ts'
@@ -30,6 +31,7 @@ const parts: Readonly<Record<string, (bench: Bench) => Promise<Result[]>>> = {
   http,
   replay,
   reprocess,
+  promotion,
   views,
   restart,
   load: (bench) => load(bench),

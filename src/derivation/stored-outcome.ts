@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import type { Outcome } from '../app/index.ts'
 import type { RequestRecord } from '../log/record.ts'
+import { canonicalJson } from '../state/digest.ts'
 
 /** The outcome of a request, and the position of the request in the log. */
 export interface StoredOutcome {
@@ -36,6 +37,14 @@ export function outcomeOf(
 /** The outcome that the code of this generation derived, whichever clients get. */
 export function derivedOutcome({ outcome, corrected }: StoredOutcome): Outcome | undefined {
   return corrected ?? outcome
+}
+
+/** Puts the outcome back that clients received first; what this code derived stands beside it if it differs. */
+export function withReceived(stored: StoredOutcome, received: Outcome): StoredOutcome {
+  const corrected = derivedOutcome(stored)
+  if (corrected === undefined) return stored
+  const isSame = canonicalJson(received) === canonicalJson(corrected)
+  return { ...stored, outcome: received, ...(!isSame && { corrected }) }
 }
 
 /**

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import type * as made from '../../test/apps/corrected-orders.ts'
 import type * as grownApps from '../../test/apps/grown.ts'
 import { appsOf } from '../../test/apps.ts'
+import { engineHome } from '../../test/engine-home.ts'
 import { type App, type AppBundle, createEngine, type Engine } from '../index.ts'
 import { memoryStorage } from '../testing/index.ts'
+import { CarrierStore, memoryCarrier } from '../testing/memory-carrier.ts'
 
 const apps = appsOf<typeof made>(import.meta.resolve('../../test/apps/corrected-orders.ts'))
 const { orders, yardOrHall } = apps
@@ -129,4 +132,64 @@ test('the history of a row that a correction has changed names the promotion', a
     ],
   )
   await engine.close()
+})
+
+test('requests go on beside corrections that ask the app nothing, and each retry gets what it got before', async () => {
+  const code = (n: number) => {
+    const code = `
+      const { app, scopes } = require('hence')
+      const any = { '~standard': { version: 1, vendor: 'none', validate: (value) => ({ value }) } }
+      const [key] = scopes('key')
+      const put = key.request('put', { input: any, key: (input) => input.key, derive: () => ({ n: ${n} }) })
+      module.exports.default = app('rows', { requests: [put], tables: [], reactions: [] })`
+    return { code, hash: createHash('sha256').update(code).digest('hex'), files: [] } as unknown as AppBundle
+  }
+  const count = 2_000
+  const data = memoryStorage({ partitions: 2 })
+  const engine = await open(data, code(1))
+  const send = (requestId: string) => engine.submit('put', { key: requestId } as never, { requestId })
+  const ids = Array.from({ length: count }, (_, i) => `r${i}`)
+  await Promise.all(ids.map(send))
+  await engine.reprocessing.start({ app: code(2) })
+  let promoted = false
+  const promotion = promote(engine, 'p').finally(() => {
+    promoted = true
+  })
+  const retries: unknown[] = []
+  const fresh: unknown[] = []
+  for (let i = 0; !promoted; i++) {
+    await new Promise(setImmediate)
+    const { value, corrected } = (await send(ids[count - 1 - (i % count)]!)) as never as Record<
+      string,
+      unknown
+    >
+    retries.push([value, corrected])
+    const { value: of } = (await send(`fresh-${i}`)) as never as { value: { n: number } }
+    if (!promoted) fresh.push(of.n)
+  }
+  assert.equal((await promotion).corrections.outcome > count, true)
+  const [first, beside] = [{ n: 1 }, { status: 'accepted', value: { n: 2 } }]
+  assert.deepEqual(
+    new Set(retries.map((each) => JSON.stringify(each))),
+    new Set([JSON.stringify([first, undefined]), JSON.stringify([first, beside])]),
+  )
+  assert.ok(fresh.includes(2), 'some requests are decided by the new code before all corrections are written')
+  const digest = await engine.digest()
+  await engine.close()
+  const bare = await open({ ...memoryStorage({ partitions: 2 }), log: data.log }, code(2))
+  assert.equal(await bare.digest(), digest)
+  await bare.close()
+})
+
+test('corrections are kept in the carrier, since another machine may have to write them', async (t) => {
+  const { home, closing } = await engineHome(t)
+  const [first, upper] = [await orders('first'), await orders('upper')]
+  const carrier = memoryCarrier(new CarrierStore())
+  const at = { data: join(home, 'a'), log: carrier, partitions: 2 }
+  const engine = await closing(await open(at.data as never, first, at))
+  await engine.submit('place', { name: 'a' } as never, { requestId: 'r' })
+  await engine.reprocessing.start({ app: upper })
+  assert.equal((await promote(engine, 'p')).corrections.outcome, 1)
+  for (const name of ['1.json', '1-0.ndjson'])
+    assert.ok(await carrier.get(`promotions/${name}`), `the carrier has ${name}`)
 })

@@ -82,6 +82,8 @@ interface PathOptions {
   readonly notes: TryNotes | undefined
   /** Returns the corrections of a promotion that the log of a partition may lack, in order. */
   readonly missingCorrections: (partition: number) => readonly CorrectionRecord[]
+  /** Returns what the live generation has derived, as clients received it; see `Promoter.received`. */
+  readonly received: (identity: Identity, stored: StoredOutcome | undefined) => StoredOutcome | undefined
 }
 
 /**
@@ -123,7 +125,7 @@ export class RequestPath {
     this.#options = options
     this.#log = log
     this.#ids = new IdWindow(steady, options.windowMs)
-    this.#admission = new Admission(options, (identity) => this.#processor.decided(identity))
+    this.#admission = new Admission(options, (identity) => this.#decided(identity))
     this.#writers = everyPartition(log).map((partition) => {
       const eventAt = (source: number, number: number) =>
         this.#processor.channels.at(source, partition, number)
@@ -264,6 +266,10 @@ export class RequestPath {
     for (const partition of everyPartition(this.#log)) this.write(partition, outgoing)
   }
 
+  #decided(identity: Identity): StoredOutcome | undefined {
+    return this.#options.received(identity, this.#processor.decided(identity))
+  }
+
   /** Answers a retry of a request that the log has. */
   async #replay(
     identity: Identity,
@@ -277,7 +283,7 @@ export class RequestPath {
     const { reader } = await this.settled()
     const { record } = await reader.request(stored.partition, stored.offset)
     await this.settled()
-    const now = this.#processor.decided(identity) ?? stored
+    const now = this.#decided(identity) ?? stored
     // A closed engine would never answer a new waiter.
     if (now.outcome === undefined) this.closed.throwIfAborted()
     return this.#admission.replay(identity, record, sent, now, until)

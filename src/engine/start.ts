@@ -171,7 +171,10 @@ function connect(
   const { clock, checkpointRows, report } = settings
   const { version } = codes
   const missingCorrections = (partition: number) => reprocessor.missingCorrections(partition)
-  const path = new RequestPath(live, { ...settings, log, version, steady, notes, missingCorrections })
+  const path = new RequestPath(live, {
+    ...{ ...settings, log, version, steady, notes, missingCorrections },
+    received: (identity, stored) => reprocessor.received(identity, stored),
+  })
   const reprocessor = new Reprocessor(
     { log, storage, codes, generations, live },
     {

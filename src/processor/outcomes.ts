@@ -2,15 +2,14 @@ import type { Outcome } from '../app/index.ts'
 import { assert } from '../assert.ts'
 import {
   decodeStoredOutcome,
-  derivedOutcome,
   encodeStoredOutcome,
   repliedTo,
   type StoredOutcome,
+  withReceived,
 } from '../derivation/stored-outcome.ts'
 import { identitiesBefore } from '../identity.ts'
 import type { CorrectionRecord } from '../log/record.ts'
 import type { Collection } from '../state/cells.ts'
-import { canonicalJson } from '../state/digest.ts'
 import { inPieces, type Pieces } from '../state/pieces.ts'
 import type { State } from '../state/state.ts'
 
@@ -54,16 +53,11 @@ export class Outcomes {
       yield key.slice(id.length + 1)
   }
 
-  /** Puts the outcome back that clients were given first; what this code derived stands beside it if it differs. */
+  /** See `withReceived`. */
   correct({ correction: { identity, what } }: CorrectionRecord): void {
     if (what.kind !== 'outcome') return
     const stored = this.get(identity)
-    if (stored === undefined) return
-    const corrected = derivedOutcome(stored)
-    if (corrected === undefined) return
-    const outcome = what.told as Outcome
-    const isSame = canonicalJson(outcome) === canonicalJson(corrected)
-    this.set(identity, { ...stored, outcome, ...(!isSame && { corrected }) })
+    if (stored?.outcome !== undefined) this.set(identity, withReceived(stored, what.told as Outcome))
   }
 
   /** The outcomes that are not forgotten, by identity, as stored. */

@@ -13,6 +13,7 @@ import { RpcConnection } from './rpc.ts'
 
 export type ChildHost = Pick<FollowerHost, 'liveProgress' | 'changed' | 'report'> & {
   readonly rule: EngineFunctions['rule']
+  readonly keep: EngineFunctions['keep']
 }
 
 const childModule = moduleBeside(import.meta.url, 'child-process')
@@ -76,6 +77,7 @@ export class CandidateChild implements Candidate {
   readonly snapshot = (live: GenerationVersion) => this.#call('snapshot', live)
   readonly correctAhead = (...given: Parameters<Candidate['correctAhead']>) =>
     this.#call('correctAhead', ...given)
+  readonly writeCorrections = (number: number) => this.#call('writeCorrections', number)
   readonly correct = (...given: Parameters<Candidate['correct']>) => this.#call('correct', ...given)
 
   async caughtUp(): Promise<void> {
@@ -110,6 +112,10 @@ export class CandidateChild implements Candidate {
     }
   }
 
+  get gone(): Promise<void> {
+    return this.#exited
+  }
+
   stopComparing(): void {
     void this.#call('stopComparing').catch(() => {})
   }
@@ -132,10 +138,15 @@ export class CandidateChild implements Candidate {
     child?.channel?.ref()
     // A derivation that does not return keeps the child from saving.
     const timer = setTimeout(() => child?.kill('SIGKILL'), closeMsMax)
-    await connection?.call('close').catch(() => {})
+    const isClosed = await connection?.call('close').then(
+      () => true,
+      () => false,
+    )
+    // It has nothing left to do but free its memory.
+    if (isClosed) child?.kill('SIGKILL')
     connection?.lose(reason)
     if (child?.connected) child.disconnect()
-    await this.#exited
+    if (!isClosed) await this.#exited
     clearTimeout(timer)
   }
 
@@ -155,6 +166,7 @@ export class CandidateChild implements Candidate {
         this.#outOfMemory.times = 0
         return this.#host.rule(partition, ruling)
       },
+      keep: (name, text) => this.#host.keep(name, text),
       report: (report) => this.#host.report(report),
       reportProgress: (progress) => {
         // A message of a child that has exited may still arrive.

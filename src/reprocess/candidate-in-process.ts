@@ -7,15 +7,9 @@ import type { Checkpoint } from '../processor/checkpoint.ts'
 import type { Program } from '../sandbox/program.ts'
 import type { StoreView } from '../state/store.ts'
 import type { WrittenKeys } from '../state/tracking-store.ts'
-import type {
-  Alignment,
-  Candidate,
-  CandidateOptions,
-  PendingPromotion,
-  StoredCorrections,
-} from './candidate.ts'
+import type { Alignment, Candidate, CandidateOptions, StoredCorrections } from './candidate.ts'
 import { CorrectedRequests } from './corrected-requests.ts'
-import { writeCorrectionFiles } from './correction-files.ts'
+import { CorrectionFiles } from './correction-files.ts'
 import { CorrectionSet } from './corrections.ts'
 import { type CandidateProgress, Follower, type FollowerHost, type LiveProgress } from './follower.ts'
 import { Pace } from './pace.ts'
@@ -43,6 +37,7 @@ export class CandidateInProcess implements Candidate {
   #stop: (reason: Error) => void = () => {}
   /** The corrections of a promotion that has begun. */
   #corrections: CorrectionSet | undefined
+  #files: CorrectionFiles | undefined
   #requests: CorrectedRequests | undefined
 
   static async open(host: InProcessHost, options: CandidateOptions): Promise<CandidateInProcess> {
@@ -59,6 +54,8 @@ export class CandidateInProcess implements Candidate {
     this.#generation = generation
     this.#follower = new Follower(generation, { ...host, log: host.generations.log }, { share, paused })
   }
+
+  readonly gone = Promise.resolve()
 
   get progress(): CandidateProgress {
     return this.#follower.progress
@@ -100,7 +97,7 @@ export class CandidateInProcess implements Candidate {
   async release(): Promise<void> {
     this.#releaseSnapshots()
     this.#generation.store.stopTracking()
-    this.#corrections = this.#requests = undefined
+    this.#corrections = this.#files = this.#requests = undefined
   }
 
   #releaseSnapshots(): void {
@@ -157,14 +154,23 @@ export class CandidateInProcess implements Candidate {
     return this.#corrections && written
   }
 
+  async writeCorrections(number: number): Promise<void> {
+    await this.#filesFor(number).write()
+  }
+
   async correct(
     live: GenerationVersion,
     changed: WrittenKeys | undefined,
-    promotion: PendingPromotion,
+    number: number,
   ): Promise<StoredCorrections> {
     // Requests wait, so it works all the time but for reads in between.
     await this.#updateCorrections(live, changed, this.#takeWrittenKeys(), 1)
-    return writeCorrectionFiles(this.#corrections!, promotion, this.#host.keep)
+    return this.#filesFor(number).finish(number)
+  }
+
+  #filesFor(number: number): CorrectionFiles {
+    this.#files ??= new CorrectionFiles(this.#corrections!, number, this.#host.keep)
+    return this.#files
   }
 
   /** Compares the keys that have changed, or everything; returns how many had, infinity for everything. */
@@ -175,7 +181,10 @@ export class CandidateInProcess implements Candidate {
     share: number,
   ): Promise<number> {
     const keys = changedLive && changedHere && union(changedLive, changedHere)
-    if (keys === undefined) this.#corrections = new CorrectionSet()
+    if (keys === undefined) {
+      this.#corrections = new CorrectionSet()
+      this.#files = undefined
+    }
     await this.snapshot(live)
     try {
       await this.#read(() => this.#correctSnapshots(keys, share))

@@ -36,6 +36,8 @@ export class CandidateSlot {
   readonly #childDirectory: string | undefined
   #state: SlotState = { kind: 'empty' }
   #writing: Promise<void> = Promise.resolve()
+  /** Resolves when the process of the last promoted candidate has exited. */
+  #gone: Promise<void> = Promise.resolve()
 
   constructor(context: ReprocessContext) {
     this.#context = context
@@ -142,7 +144,7 @@ export class CandidateSlot {
 
   /** In a child process if another process can read the data, otherwise in this one. */
   async #open(options: CandidateOptions): Promise<Candidate> {
-    const { generations, host, live } = this.#context
+    const { generations, host, live, storage } = this.#context
     const directory = this.#childDirectory
     const candidateHost = this.#candidateHost(options.lineage[0]!)
     if (directory === undefined) return CandidateInProcess.open(candidateHost, options)
@@ -152,6 +154,7 @@ export class CandidateSlot {
       engine: process.pid,
       checkpointRows: host.checkpointRows,
       checked: generations.checked,
+      carried: storage.carried !== undefined,
       derivationMs: live.derivationMs,
     })
   }
@@ -190,7 +193,9 @@ export class CandidateSlot {
     this.reserve(manifest)
     try {
       await candidate.close(noCandidate())
-      const { generations, codes, history } = this.#context
+      this.#gone = candidate.gone
+      const { generations, codes, history, storage } = this.#context
+      storage.states?.checkLater(manifest.generation)
       const program = () => codes.programOf(manifest.version)
       return await Generation.open(generations, lineageOf(history, manifest.generation), program)
     } catch (error) {
@@ -211,6 +216,7 @@ export class CandidateSlot {
     const { manifest } = this
     if (manifest === undefined) throw noCandidate()
     await this.candidate?.close(noCandidate())
+    await this.candidate?.gone
     this.#state = { kind: 'empty' }
     await this.save()
     await this.#context.storage.dropStore(manifest.generation)
@@ -223,6 +229,7 @@ export class CandidateSlot {
 
   async close(reason: HenceError): Promise<void> {
     await this.candidate?.close(reason)
+    await Promise.all([this.candidate?.gone, this.#gone])
     await this.#writing.catch(() => {})
   }
 

@@ -38,18 +38,28 @@ export interface Candidate {
    * @returns how many keys had changed in either generation; infinity if everything was compared
    */
   correctAhead(live: GenerationVersion, changed: WrittenKeys | undefined): Promise<number>
-  /** Works out the rest and stores all corrections. Both generations are aligned, saved and do not change. */
+  /**
+   * Writes the corrections that were worked out to their files, while requests go on.
+   * @param number the number that the promotion is expected to have
+   */
+  writeCorrections(number: number): Promise<void>
+  /**
+   * Works out the rest and stores all corrections. Both generations are aligned, saved and do not change.
+   * @param number the number of the promotion, which is about to be written to the log
+   */
   correct(
     live: GenerationVersion,
     changed: WrittenKeys | undefined,
-    promotion: PendingPromotion,
+    number: number,
   ): Promise<StoredCorrections>
   /** Releases the snapshots, and drops corrections that were worked out ahead. */
   release(): Promise<void>
   /** Ends it: it applies nothing more, and rejects all pending calls with this reason. */
   end(reason: HenceError): void
-  /** Ends it, saves it and closes it. */
+  /** Ends it, saves it and closes it; its state can be opened then. */
   close(reason: HenceError): Promise<void>
+  /** Resolves when its process, if it has one, has exited after `close`. */
+  readonly gone: Promise<void>
 }
 
 export interface Alignment {
@@ -59,18 +69,11 @@ export interface Alignment {
   readonly isDrained: boolean
 }
 
-/** A promotion that is about to be written to the log. */
-export interface PendingPromotion {
-  readonly number: number
-  /** The identity of the request that approves it. */
-  readonly identity: string
-  /** The offset that its control record will have in partition 0. */
-  readonly offset: number
-}
-
 /** Corrections that are stored in files; see `correction-files.ts`. */
 export interface StoredCorrections {
   readonly count: number
+  /** So many, the first, are in the log before requests go on. */
+  readonly first: number
   /** SHA-256 of the index file, which has the hashes of all portions. */
   readonly hash: string
   readonly counts: CorrectionCounts

@@ -81,7 +81,8 @@ const local: ChildFunctions = {
   compare: reporting(compare),
   stopComparing: () => candidate!.stopComparing(),
   correctAhead: reporting((live, changed) => candidate!.correctAhead(live, changed)),
-  correct: reporting((live, changed, promotion) => candidate!.correct(live, changed, promotion)),
+  writeCorrections: reporting((number) => candidate!.writeCorrections(number)),
+  correct: reporting((live, changed, number) => candidate!.correct(live, changed, number)),
   release: reporting(() => candidate!.release()),
   close: async () => {
     await candidate?.close(engineClosed())
@@ -175,7 +176,8 @@ async function open(options: ChildOptions): Promise<void> {
     sliceMsMax,
     checkpointRows,
     viewLive: async (live) => viewOf(directory, live.generation, await liveProgram(live.version)),
-    keep: (name, text) => keep(realDisk, directory, name, text),
+    keep: (name, text) =>
+      options.carried ? connection.call('keep', name, text) : keep(realDisk, directory, name, text),
     changed: reportProgress,
   }
   const afterDeath = run.died &&

@@ -13,6 +13,8 @@ export interface ChildOptions extends CandidateOptions {
   readonly derivationMs: number
   /** Whether every record is derived twice and compared. */
   readonly checked: boolean
+  /** Whether the log is in a carrier: then what is kept goes there, too. */
+  readonly carried: boolean
 }
 
 /** Functions that the engine calls in the child process; see `Candidate`. */
@@ -27,6 +29,7 @@ export type ChildFunctions = Pick<
   | 'snapshot'
   | 'stopComparing'
   | 'correctAhead'
+  | 'writeCorrections'
   | 'correct'
   | 'release'
 > & {
@@ -41,6 +44,7 @@ export type EngineFunctions = {
   liveProgress(beyond: readonly number[] | undefined): Promise<LiveProgress>
   /** @returns the positions of the live generation, which has applied the ruling */
   rule(partition: number, ruling: Ruling): Promise<readonly number[]>
+  keep(name: string, text: string): Promise<void>
   report(report: Report): void
   reportProgress(progress: CandidateProgress): void
   /** Takes lines of a diff; resolves when there is room for more. */

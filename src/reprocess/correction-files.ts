@@ -1,20 +1,28 @@
 /**
  * The corrections of a promotion, stored in files until the log has all of them:
  *
- *   promotions/N.json        the index: counts, and the hashes of the portions; its own hash is in the log
- *   promotions/N-P.ndjson    portion P: one correction per line
+ *   promotions/N.json        the index: counts, and the portions; its own hash is in the log
+ *   promotions/M-P.ndjson    a portion: one correction per line, without its number
  *
  * Each portion is written and read by itself, so that the memory of the live engine does not grow with their
- * number.
+ * number. Most of them are written while requests go on. The index drops the lines that no longer hold after
+ * that; those that took their place stand in a later portion.
  */
 import { createHash } from 'node:crypto'
 import { assert } from '../assert.ts'
 import { operatorError } from '../failure.ts'
+import { identityOf } from '../identity.ts'
 import type { ControlFact } from '../log/control-history.ts'
 import type { RecordedCorrection } from '../log/record.ts'
 import type { Storage } from '../storage/storage.ts'
-import type { PendingPromotion, StoredCorrections } from './candidate.ts'
-import type { CorrectionCounts, CorrectionSet } from './corrections.ts'
+import type { StoredCorrections } from './candidate.ts'
+import type {
+  CorrectionCounts,
+  CorrectionDraft,
+  CorrectionSet,
+  FoundCorrection,
+  WrittenPortion,
+} from './corrections.ts'
 
 type ReadText = Storage['kept']
 
@@ -23,7 +31,12 @@ export type PromotionFact = Extract<ControlFact, { type: 'promotion' }>
 interface CorrectionIndex {
   readonly counts: CorrectionCounts
   readonly effectsNew: number
-  readonly portions: readonly string[]
+  readonly portions: readonly Portion[]
+}
+
+interface Portion extends WrittenPortion {
+  readonly file: string
+  readonly sha256: string
 }
 
 /** A portion has at most this many corrections and characters, or a single longer correction. */
@@ -31,41 +44,72 @@ const portionMax = 10_000
 const portionLengthMax = 16 * 1024 * 1024
 
 const indexName = (promotion: number) => `promotions/${promotion}.json`
-const portionName = (promotion: number, portion: number) => `promotions/${promotion}-${portion}.ndjson`
 const hashOf = (text: string) => createHash('sha256').update(text).digest('hex')
 
-/** Writes the files; they are durable when it resolves. A promotion without corrections has none. */
-export async function writeCorrectionFiles(
-  corrections: Pick<CorrectionSet, 'counts' | 'effectsNew' | 'lines'>,
-  promotion: PendingPromotion,
-  keep: Storage['keep'],
-): Promise<StoredCorrections> {
-  const { counts, effectsNew } = corrections
-  const portions: string[] = []
-  let count = 0
-  for (const lines of portionsOf(corrections.lines(promotion))) {
-    const text = lines.join('\n')
-    await keep(portionName(promotion.number, portions.length), text)
-    portions.push(hashOf(text))
-    count += lines.length
+/** Writes the corrections of a promotion to their files. */
+export class CorrectionFiles {
+  readonly #corrections: Pick<CorrectionSet, 'counts' | 'effectsNew' | 'unwritten' | 'written'>
+  readonly #name: number
+  readonly #keep: Storage['keep']
+  readonly #portions = { first: [] as Portion[], beside: [] as Portion[] }
+  /** How many lines hold or were dropped. */
+  readonly #lines = { first: 0, beside: 0 }
+
+  /** @param name the number that the promotion is expected to have, for the names of the portions */
+  constructor(
+    corrections: Pick<CorrectionSet, 'counts' | 'effectsNew' | 'unwritten' | 'written'>,
+    name: number,
+    keep: Storage['keep'],
+  ) {
+    this.#corrections = corrections
+    this.#name = name
+    this.#keep = keep
   }
-  const index: CorrectionIndex = { counts, effectsNew, portions }
-  const text = JSON.stringify(index)
-  if (count > 0) await keep(indexName(promotion.number), text)
-  return { count, hash: hashOf(text), counts, effectsNew }
+
+  /** Writes what is in no file yet; it is durable when this resolves. */
+  async write(): Promise<void> {
+    for (const part of ['first', 'beside'] as const) {
+      for (const findings of portionsOf(this.#corrections.unwritten(part === 'beside'))) {
+        const { first, beside } = this.#portions
+        const file = `promotions/${this.#name}-${first.length + beside.length}.ndjson`
+        const text = findings.map(({ text }) => text).join('\n')
+        await this.#keep(file, text)
+        const portion = { file, sha256: hashOf(text), dropped: [] }
+        this.#corrections.written(findings, portion)
+        this.#portions[part].push(portion)
+        this.#lines[part] += findings.length
+      }
+    }
+  }
+
+  /** Writes what is left, and the index. A promotion without corrections has none. */
+  async finish(promotion: number): Promise<StoredCorrections> {
+    await this.write()
+    const { counts, effectsNew } = this.#corrections
+    const holding = (part: 'first' | 'beside') =>
+      this.#portions[part].reduce((sum, { dropped }) => sum - dropped.length, this.#lines[part])
+    const first = holding('first')
+    const count = first + holding('beside')
+    const portions = count === 0 ? [] : [...this.#portions.first, ...this.#portions.beside]
+    const index: CorrectionIndex = { counts, effectsNew, portions }
+    const text = JSON.stringify(index)
+    if (count > 0) await this.#keep(indexName(promotion), text)
+    return { count, first, hash: hashOf(text), counts, effectsNew }
+  }
 }
 
-function* portionsOf(lines: Iterable<string>): Iterable<readonly string[]> {
-  let portion: string[] = []
+function* portionsOf(findings: Iterable<FoundCorrection>): Iterable<readonly FoundCorrection[]> {
+  let portion: FoundCorrection[] = []
   let length = 0
-  for (const line of lines) {
-    if (portion.length === portionMax || (length > 0 && length + line.length > portionLengthMax)) {
+  for (const finding of findings) {
+    const { text } = finding
+    if (portion.length === portionMax || (length > 0 && length + text.length > portionLengthMax)) {
       yield portion
       portion = []
       length = 0
     }
-    portion.push(line)
-    length += line.length
+    portion.push(finding)
+    length += text.length
   }
   if (portion.length > 0) yield portion
 }
@@ -75,6 +119,8 @@ interface CorrectionFile {
   readonly exists: boolean
   /** The text as it was written; undefined if the file is missing or has changed. */
   readonly text: string | undefined
+  /** The lines of a portion that do not hold. */
+  readonly dropped?: readonly number[]
 }
 
 /** Reads the index, then, if that is whole, the portions. */
@@ -91,28 +137,42 @@ async function* filesOf(
   yield index
   if (index.text === undefined) return
   const { portions }: CorrectionIndex = JSON.parse(index.text)
-  for (const [portion, hash] of portions.entries()) yield readFile(portionName(number, portion), hash)
+  for (const { file, sha256, dropped } of portions) yield { ...(await readFile(file, sha256)), dropped }
 }
 
-/** Reads the corrections of a promotion, one portion at a time. */
+/** Reads the corrections of a promotion, one portion at a time, and numbers them from 0 without gaps. */
 export async function* readCorrectionFiles(
   read: ReadText,
   promotion: PromotionFact,
 ): AsyncGenerator<readonly RecordedCorrection[]> {
-  const { number } = promotion
-  let expected = 0
-  for await (const { name, text } of filesOf(read, promotion)) {
+  const { number, principal, requestId, positions } = promotion
+  // A row follows from no single request, so its chain begins with the promotion.
+  const chain = {
+    identity: identityOf(requestId, principal),
+    ...{ rootPartition: 0, rootOffset: positions[0]! },
+  }
+  let n = 0
+  for await (const { name, text, dropped } of filesOf(read, promotion)) {
     if (text === undefined) throw lost(number, name)
-    if (name === indexName(number)) continue
-    const portion = text.split('\n').map((line) => JSON.parse(line) as RecordedCorrection)
-    for (const { n } of portion) {
-      assert(n === expected, 'the corrections of a promotion are numbered without gaps', n, expected)
-      expected++
+    if (dropped === undefined) continue
+    const isDropped = new Set(dropped)
+    const portion: RecordedCorrection[] = []
+    for (const [line, draft] of text.split('\n').entries()) {
+      if (isDropped.has(line)) continue
+      const given: CorrectionDraft = JSON.parse(draft)
+      const { what } = given
+      portion.push({
+        promotion: number,
+        n,
+        ...(what.kind === 'row' && chain),
+        ...given,
+      } as RecordedCorrection)
+      n++
     }
     yield portion
   }
   const { corrections } = promotion
-  assert(expected === corrections, 'the correction files hold as many as the log says', expected, corrections)
+  assert(n === corrections, 'the correction files hold as many as the log says', n, corrections)
 }
 
 /** How many corrections of each kind a promotion had; zeros if the index is missing. */

@@ -36,14 +36,29 @@ export interface CorrectionCounts {
 }
 
 /** A correction without its numbers; that of a row has no chain yet, because it follows from the promotion. */
-type CorrectionDraft = Pick<RecordedCorrection, 'scope' | 'key' | 'what'> & Partial<Chain>
+export type CorrectionDraft = Pick<RecordedCorrection, 'scope' | 'key' | 'what'> & Partial<Chain>
 
-/** The JSON text of a draft; '' for a new effect, which is counted and needs no correction. */
-type FoundCorrection = readonly [kind: FoundKind, text: string]
+/** A draft that was found; a new effect needs no correction, and is only counted. */
+export interface FoundCorrection {
+  readonly kind: FoundKind
+  /** As JSON; '' once it is in a file. */
+  text: string
+  /** Where it is in a file. */
+  place?: { readonly portion: WrittenPortion; readonly line: number }
+}
 
 type FoundKind = (typeof kindsInOrder)[number] | 'new'
 
-const kindsInOrder = ['row', 'outcome', 'effect', 'kept'] as const
+/** The app is asked about an `outcome`, neither about one `unasked` nor about one that was `received` before. */
+const kindsInOrder = ['row', 'outcome', 'effect', 'kept', 'unasked', 'received'] as const
+/** These change nothing that code of the app reads, so requests do not wait for them. */
+const kindsBeside: readonly FoundKind[] = ['unasked', 'received']
+
+/** Corrections that are in a file. */
+export interface WrittenPortion {
+  /** The lines that no longer hold. */
+  readonly dropped: number[]
+}
 
 /** How many outcomes are looked up in the log at a time. */
 const outcomesAtOnce = 10_000
@@ -60,6 +75,9 @@ const outcomesAtOnce = 10_000
 export class CorrectionSet {
   /** By collection and key. A key has two findings if its table has moved to another scope, otherwise one. */
   readonly #found = new Map<string, FoundCorrection[]>()
+  /** Those that are in no file yet. */
+  readonly #fresh = new Set<FoundCorrection>()
+  readonly #count = { row: 0, outcome: 0, effect: 0, kept: 0, unasked: 0, received: 0, new: 0 }
 
   /** Compares two generations, or only these keys. The stores must not change meanwhile. */
   async update(
@@ -70,7 +88,7 @@ export class CorrectionSet {
   ): Promise<void> {
     if (keys === undefined) return this.#compare(before, after, sources)
     for (const [collection, changed] of keys) {
-      for (const key of changed) this.#found.delete(placeOf(collection, key))
+      for (const key of changed) this.#drop(placeOf(collection, key))
     }
     await this.#compare(restrictedTo(keys, before), restrictedTo(keys, after), sources)
   }
@@ -86,7 +104,8 @@ export class CorrectionSet {
       const requests = await sources.requests(outcomes)
       for (const each of outcomes) {
         const draft = outcomeDraft(each, after.app, requests.get(`${each.partition}:${each.offset}`)!)
-        this.#add('decided', each.identity, each.kept ? 'kept' : 'outcome', draft)
+        const kind = corrects(after.app, draft.scope) ? 'outcome' : 'unasked'
+        this.#add('decided', each.identity, each.kept ? 'received' : kind, draft)
       }
       outcomes = []
     }
@@ -102,7 +121,7 @@ export class CorrectionSet {
         if (isForgotten) {
           const draft = effectDraft({ kind: 'effect', id: difference.id }, asDone)
           this.#add(effectRows, encodeKey([difference.id]), 'kept', draft)
-        } else this.#put(effectRows, encodeKey([difference.id]), ['new', ''])
+        } else this.#put(effectRows, encodeKey([difference.id]), { kind: 'new', text: '' })
       }
       if (!isCorrected(difference, before.app, after.app)) continue
       if (difference.kind === 'outcome') {
@@ -132,7 +151,7 @@ export class CorrectionSet {
   }
 
   #add(collection: string, key: string, kind: FoundKind, draft: CorrectionDraft): void {
-    this.#put(collection, key, [kind, JSON.stringify(draft)])
+    this.#put(collection, key, { kind, text: JSON.stringify(draft) })
   }
 
   #put(collection: string, key: string, finding: FoundCorrection): void {
@@ -140,40 +159,44 @@ export class CorrectionSet {
     const there = this.#found.get(place)
     if (there === undefined) this.#found.set(place, [finding])
     else there.push(finding)
+    this.#count[finding.kind]++
+    if (finding.kind !== 'new') this.#fresh.add(finding)
+  }
+
+  #drop(place: string): void {
+    for (const finding of this.#found.get(place) ?? []) {
+      this.#count[finding.kind]--
+      this.#fresh.delete(finding)
+      finding.place?.portion.dropped.push(finding.place.line)
+    }
+    this.#found.delete(place)
   }
 
   get counts(): CorrectionCounts {
-    return { outcome: this.#count('outcome'), effect: this.#count('effect'), row: this.#count('row') }
+    const { row, outcome, effect, unasked } = this.#count
+    return { outcome: outcome + unasked, effect, row }
   }
 
   /** How many effects only the new code emits. */
   get effectsNew(): number {
-    return this.#count('new')
+    return this.#count.new
   }
 
-  #count(kind: FoundKind): number {
-    let count = 0
-    for (const there of this.#found.values()) for (const [each] of there) if (each === kind) count++
-    return count
+  /**
+   * Yields what is in no file yet, in order of the kinds.
+   * @param beside what requests need not wait for, or else the rest
+   */
+  *unwritten(beside: boolean): Generator<FoundCorrection> {
+    const byKind = Map.groupBy(this.#fresh, ({ kind }) => kind)
+    for (const kind of kindsInOrder) if (kindsBeside.includes(kind) === beside) yield* byKind.get(kind) ?? []
   }
 
-  /** Yields the corrections of a promotion as JSON, numbered from 0 without gaps. */
-  *lines(promotion: {
-    readonly number: number
-    readonly identity: string
-    readonly offset: number
-  }): Iterable<string> {
-    const { number, identity, offset } = promotion
-    // A row follows from no single request, so its chain begins with the promotion.
-    const chain = JSON.stringify({ identity, rootPartition: 0, rootOffset: offset }).slice(1, -1)
-    let n = 0
-    for (const kind of kindsInOrder) {
-      for (const there of this.#found.values()) {
-        for (const [each, text] of there) {
-          if (each !== kind) continue
-          yield `{"promotion":${number},"n":${n++},${kind === 'row' ? `${chain},` : ''}${text.slice(1)}`
-        }
-      }
+  /** Corrections are the lines of a file now, and leave memory. */
+  written(findings: readonly FoundCorrection[], portion: WrittenPortion): void {
+    for (const [line, finding] of findings.entries()) {
+      finding.text = ''
+      finding.place = { portion, line }
+      this.#fresh.delete(finding)
     }
   }
 }

@@ -1,11 +1,13 @@
 import { assert } from '../assert.ts'
+import { type StoredOutcome, withReceived } from '../derivation/stored-outcome.ts'
 import { comparedCollections } from '../diff/diff.ts'
 import type { Generation } from '../generation/generation.ts'
+import type { Identity } from '../identity.ts'
 import { baseOf } from '../log/control-history.ts'
 import { partitionOf } from '../log/partitions.ts'
 import { type CorrectionRecord, encodeCorrection, type RecordedCorrection } from '../log/record.ts'
 import type { WrittenKeys } from '../state/tracking-store.ts'
-import { align, appendToAll, passControl, saveAhead } from './alignment.ts'
+import { align, appendToAll, passControl } from './alignment.ts'
 import type { Candidate } from './candidate.ts'
 import type { CandidateSlot } from './candidate-slot.ts'
 import type { ReprocessContext } from './context.ts'
@@ -15,6 +17,9 @@ import type { Promotion } from './reprocessing.ts'
 
 /** Requests wait for a promotion once at most this many keys change between comparisons: milliseconds. */
 const changedKeysMax = 5_000
+
+/** So many corrections are written at once while requests go on: they wait for milliseconds. */
+const besideAtOnce = 256
 
 interface Approval {
   readonly diff: string
@@ -28,8 +33,10 @@ interface Approval {
 export class Promoter {
   readonly #context: ReprocessContext
   readonly #slot: CandidateSlot
-  /** The portion of corrections that is being written to the log. */
+  /** The corrections that are being written to the log. */
   #writing: readonly RecordedCorrection[] = []
+  /** The generation that was live before, while requests go on and the log lacks some corrections. */
+  #before: Generation | undefined
 
   constructor(context: ReprocessContext, slot: CandidateSlot) {
     this.#context = context
@@ -55,8 +62,11 @@ export class Promoter {
     await candidate.caughtUp()
     try {
       await this.#correctAhead(candidate)
-      return await host.quiesce(() => this.#switch(candidate, approval))
+      const { promotion, rest } = await host.quiesce(() => this.#switch(candidate, approval))
+      await this.#writeBeside(rest)
+      return promotion
     } finally {
+      this.#before = undefined
       live.store.stopTracking()
       host.startDelivery()
       if (this.#context.live !== live) {
@@ -83,35 +93,47 @@ export class Promoter {
     await live.checkpoint()
     await candidate.correctAhead(context.liveVersion, undefined)
     for (let [before, count] = [Number.POSITIVE_INFINITY, 0]; ; before = count) {
-      await candidate.start()
-      await candidate.caughtUp()
-      const changed = takeWrittenKeys(live)
-      await live.checkpoint()
-      count = await candidate.correctAhead(context.liveVersion, changed)
+      count = await this.#correctChanged(candidate)
       // If the number hardly falls, requests come too fast for it to fall further.
       if (count <= changedKeysMax || count >= before / 2) break
     }
+    await candidate.writeCorrections(context.history.length)
     // Attempts under way may take a while to end.
     await context.host.stopDelivery()
+    await context.codes.prepare(candidate.progress.version)
+    await this.#correctChanged(candidate)
+    // The candidate is near again, and little is left to save.
     await candidate.start()
     await candidate.caughtUp()
-    await context.codes.prepare(candidate.progress.version)
-    await saveAhead(context, candidate)
   }
 
-  /** The switch itself; the engine is quiesced. */
-  async #switch(candidate: Candidate, approval: Approval): Promise<Promotion> {
+  /** @returns how many keys have changed since the last time */
+  async #correctChanged(candidate: Candidate): Promise<number> {
+    const { live, liveVersion } = this.#context
+    await candidate.start()
+    await candidate.caughtUp()
+    const changed = takeWrittenKeys(live)
+    await live.checkpoint()
+    return candidate.correctAhead(liveVersion, changed)
+  }
+
+  /**
+   * The switch itself; the engine is quiesced.
+   * @returns also the corrections that the log still lacks
+   */
+  async #switch(
+    candidate: Candidate,
+    approval: Approval,
+  ): Promise<{ readonly promotion: Promotion; readonly rest: Corrections }> {
     const context = this.#context
     await align(context, candidate)
     const before = context.live
     const number = context.history.length
     const { identity, diff, note } = approval
     const { version } = candidate.progress
-    const { count, hash, counts, effectsNew } = await candidate.correct(
-      context.liveVersion,
-      takeWrittenKeys(before),
-      { number, identity, offset: before.processor.position(0) },
-    )
+    const changed = takeWrittenKeys(before)
+    const corrected = await candidate.correct(context.liveVersion, changed, number)
+    const { count, first, hash, counts, effectsNew } = corrected
     const manifest = this.#slot.manifest!
     const after = await this.#slot.takeGeneration()
     const [here, there] = [before.processor.positions.join(), after.processor.positions.join()]
@@ -148,14 +170,20 @@ export class Promoter {
       ...(manifest.share !== undefined && { share: manifest.share }),
     })
     context.host.promoted()
-    if (count > 0) await this.#write(context.history[number] as PromotionFact)
+    this.#before = before
+    const rest =
+      count === 0 ? none() : readCorrectionFiles(this.#kept, context.history[number] as PromotionFact)
+    await this.#write(rest, first)
     return {
-      generation: after.number,
-      version,
-      before: before.number,
-      corrections: counts,
-      effectsNew,
-      replayed: false,
+      promotion: {
+        generation: after.number,
+        version,
+        before: before.number,
+        corrections: counts,
+        effectsNew,
+        replayed: false,
+      },
+      rest,
     }
   }
 
@@ -165,7 +193,7 @@ export class Promoter {
     const last = history.findLast((fact): fact is PromotionFact => fact.type === 'promotion')
     if (last === undefined || last.corrections === 0) return
     if (live.processor.corrections.count === last.corrections) return
-    await this.#write(last)
+    await this.#write(readCorrectionFiles(this.#kept, last), last.corrections)
   }
 
   /** Corrections for a partition whose append may have failed. */
@@ -177,20 +205,49 @@ export class Promoter {
       .map((correction) => ({ kind: 'correction', generation: live.number, correction }))
   }
 
-  /** Writes the corrections that the log lacks, in order in each partition. */
-  async #write(promotion: PromotionFact): Promise<void> {
-    const { live, host } = this.#context
-    for await (const portion of readCorrectionFiles(this.#kept, promotion)) {
-      this.#writing = portion
-      for (const correction of portion) {
-        const partition = this.#partitionOf(correction)
-        if (correction.n <= live.processor.corrections.last(partition)) continue
-        const record: CorrectionRecord = { kind: 'correction', generation: live.number, correction }
-        host.write(partition, record, encodeCorrection(record))
-      }
-      await host.idle()
+  /** An outcome as clients received it, and as they will again once the log has its correction. */
+  received(identity: Identity, stored: StoredOutcome | undefined): StoredOutcome | undefined {
+    const outcome = stored && this.#before?.processor.decided(identity)?.outcome
+    return outcome ? withReceived(stored, outcome) : stored
+  }
+
+  /** Writes the corrections with the numbers below `end` that the log lacks, in order in each partition. */
+  async #write(corrections: Corrections, end: number): Promise<void> {
+    for (let n = 0; n < end; ) {
+      const { value: portion, done } = await corrections.next()
+      if (done) break
+      n += portion.length
+      this.#queue(portion)
+      await this.#context.host.idle()
     }
     this.#writing = []
+  }
+
+  /** Writes the corrections that are left, while requests go on. */
+  async #writeBeside(corrections: Corrections): Promise<void> {
+    const { live, host } = this.#context
+    for await (const portion of corrections) {
+      for (let from = 0; from < portion.length; from += besideAtOnce) {
+        const closed = host.closed()
+        if (closed) throw closed
+        const some = portion.slice(from, from + besideAtOnce)
+        const count = live.processor.corrections.count + some.length
+        this.#queue(some)
+        while (live.processor.corrections.count < count) await host.next()
+      }
+    }
+    this.#writing = []
+  }
+
+  #queue(corrections: readonly RecordedCorrection[]): void {
+    const { live, host } = this.#context
+    this.#writing = corrections
+    for (const correction of corrections) {
+      const partition = this.#partitionOf(correction)
+      if (correction.n <= live.processor.corrections.last(partition)) continue
+      const record: CorrectionRecord = { kind: 'correction', generation: live.number, correction }
+      host.write(partition, record, encodeCorrection(record))
+    }
   }
 
   #partitionOf({ key }: RecordedCorrection): number {
@@ -199,6 +256,10 @@ export class Promoter {
 
   readonly #kept = (name: string) => this.#context.storage.kept(name)
 }
+
+type Corrections = ReturnType<typeof readCorrectionFiles>
+
+async function* none(): Corrections {}
 
 /** The keys that a generation has saved since the last call; undefined if unknown. */
 function takeWrittenKeys({ store, program }: Generation): WrittenKeys | undefined {

@@ -1,10 +1,11 @@
 import type { SubmitOptions } from '../app/service.ts'
 import { onAbort, orAborted } from '../clock.ts'
+import type { StoredOutcome } from '../derivation/stored-outcome.ts'
 import type { DiffSummary, SummaryOptions } from '../diff/diff-summary.ts'
 import { changeError, type HenceError } from '../failure.ts'
 import type { CodeOf } from '../generation/codes.ts'
 import { type Generation, savedCheckpoint } from '../generation/generation.ts'
-import { identityOf } from '../identity.ts'
+import { type Identity, identityOf } from '../identity.ts'
 import { baseOf } from '../log/control-history.ts'
 import type { CorrectionRecord } from '../log/record.ts'
 import { align, saveAhead } from './alignment.ts'
@@ -220,6 +221,10 @@ export class Reprocessor implements Reprocessing {
 
   finishCorrections(): Promise<void> {
     return this.#promoter.finishCorrections()
+  }
+
+  received(identity: Identity, stored: StoredOutcome | undefined): StoredOutcome | undefined {
+    return this.#promoter.received(identity, stored)
   }
 
   missingCorrections(partition: number): CorrectionRecord[] {

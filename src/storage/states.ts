@@ -47,6 +47,7 @@ export class States {
   /** The file of each state that was opened, as it was seen last. */
   readonly #files = new Map<StateName, Stats>()
   readonly #damaged = new Set<StateName>()
+  readonly #checkedLater = new Set<StateName>()
   readonly #tended = new Set<StateName>()
   readonly #closing = new AbortController()
   #tending: Promise<void> | undefined
@@ -83,6 +84,11 @@ export class States {
     for (const name of ['data.mdb', 'lock.mdb']) closeToOthers(join(folder, name))
     this.#files.set(generation, statSync(join(folder, 'data.mdb')))
     return store
+  }
+
+  /** Lets a state that another process has just derived be opened as if it were large: requests wait for it. */
+  checkLater(generation: StateName): void {
+    this.#checkedLater.add(generation)
   }
 
   has(generation: StateName): boolean {
@@ -195,7 +201,8 @@ export class States {
 
   /** Checks a state at its first opening; returns when, or undefined if that is left for later. */
   async #first(folder: string, generation: StateName): Promise<number | undefined> {
-    const { clock, report, checkedFirstBytes: bytes = checkedFirstBytes } = this.#options
+    const { clock, report, checkedFirstBytes: usual = checkedFirstBytes } = this.#options
+    const bytes = this.#checkedLater.has(generation) ? 0 : usual
     const mark = this.#mark(generation)
     try {
       if (!existsSync(mark) && !needsCheckFirst(folder, bytes)) {

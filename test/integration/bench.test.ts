@@ -44,6 +44,7 @@ const lines = [
   'verify: history',
   'submit, 1 in flight, beside a reprocess',
   'submit, 64 in flight, beside a reprocess',
+  'the longest wait for a promotion',
   'a view built over a log beside an idle engine',
   'submit, 64 in flight, while a view is built',
   'ready after kill -9',
