@@ -3,6 +3,9 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 /** Any Standard Schema (https://standardschema.dev), for example from zod, valibot or arktype. */
 export type Schema<Input = unknown, Output = Input> = StandardSchemaV1<Input, Output>
 
+/** The result of a schema that is not asynchronous. */
+export type Validated = Awaited<ReturnType<Schema['~standard']['validate']>>
+
 /** The type of a value before the schema parses it. */
 export type InputOf<S extends Schema> = StandardSchemaV1.InferInput<S>
 /** The type of a value after the schema parsed it. */

@@ -60,8 +60,9 @@ async function checkCode(app: string, options: CheckCommandOptions): Promise<num
   // It derives everything twice, and a third of its memory would be garbage that V8 need not collect yet.
   collectEarly(20)
   setFlagsFromString('--semi-space-growth-factor=1')
-  const { data, sample: records, until, failOn, allowMisfits = [], samples } = options
-  const spool = formatOf(options) === 'ndjson' ? new Spool() : undefined
+  const { data, sample: records, until, failOn, allowMisfits = [], samples, out } = options
+  const format = formatOf(options)
+  const spool = format === 'ndjson' ? new Spool() : undefined
   const each = spool && ((line: string) => spool.add(line))
   let result: DryRun | undefined
   const { dryRun } = await import('../offline/check.ts')
@@ -70,32 +71,31 @@ async function checkCode(app: string, options: CheckCommandOptions): Promise<num
   } finally {
     if (result?.diff === undefined) spool?.drop()
   }
-  if (result === undefined) return exitCode.tryAgain
-  if (formatOf(options) !== 'json') {
-    for (const each of result.judges) note(judgesText(each))
-    for (const each of result.busyKeys) note(busyKeyText(each))
-    for (const each of result.schemas) for (const line of misfitText(each)) note(line)
+  if (format === 'json') await writeText([JSON.stringify(result)], out)
+  else noteFindings(result)
+  if (result.unreadable.length > 0) return exitCode.unreadable
+  if (spool !== undefined) await writeLines(spool.texts(), out)
+  if (format === 'text') {
+    await writeText(diffLines(result.diff!), out)
+    noteDerived(result)
   }
-  if (result.unreadable.length > 0) {
-    await printUnreadable(result, options)
-    return exitCode.unreadable
-  }
-  await printDiff(result, options, spool)
   const isAllowed = (kind: string) => allowMisfits.includes('all') || allowMisfits.includes(kind)
   if (misfitsIn(result, isAllowed) > 0) return exitCode.unreadable
   return failOn === 'differences' && result.diff!.differences > 0 ? exitCode.differs : exitCode.ok
 }
 
-async function printDiff(
-  result: DryRun,
-  options: CheckCommandOptions,
-  spool: Spool | undefined,
-): Promise<void> {
-  const format = formatOf(options)
-  if (spool !== undefined) return writeLines(spool.texts(), options.out)
-  if (format === 'json') return writeText([JSON.stringify(result)], options.out)
-  if (format === 'ndjson') return
-  await writeText(diffLines(result.diff!), options.out)
+function noteFindings({ judges, busyKeys, schemas, unreadable }: DryRun): void {
+  for (const each of judges) note(judgesText(each))
+  for (const each of busyKeys) note(busyKeyText(each))
+  for (const each of schemas) for (const line of misfitText(each)) note(line)
+  for (const { type, version, count: many, first } of unreadable)
+    note(
+      `${paint.bad('✘')} The new code does not know ${count(many)} requests in the log: ` +
+        `${JSON.stringify(type)} of version ${version}, the first at ${first}.`,
+    )
+}
+
+function noteDerived(result: DryRun): void {
   const { records, isPart, failures = 0 } = result
   const part = isPart ? ' (the log has more)' : ''
   const misfits = misfitsIn(result)
@@ -157,14 +157,4 @@ function busyKeyText({ kind, type, key, count: many, of }: BusyKey): string {
     `${JSON.stringify(key)}. They are one queue, on whatever number of partitions; with strict claims on ` +
     'other keys each waits for the one before. Give each order, booking or account a key of its own.'
   )
-}
-
-async function printUnreadable(result: DryRun, options: CheckCommandOptions): Promise<void> {
-  if (formatOf(options) === 'json') return writeText([JSON.stringify(result)], options.out)
-  for (const { type, version, count: many, first } of result.unreadable) {
-    note(
-      `${paint.bad('✘')} The new code does not know ${count(many)} requests in the log: ` +
-        `${JSON.stringify(type)} of version ${version}, the first at ${first}.`,
-    )
-  }
 }

@@ -1,5 +1,5 @@
 import type { Effect } from '../app/index.ts'
-import { issuesText } from '../app/schema.ts'
+import { issuesText, type Validated } from '../app/schema.ts'
 import { type Clock, setAlarm, setTimer } from '../clock.ts'
 import { HenceError, thrownText } from '../failure.ts'
 import { senderOf } from '../identity.ts'
@@ -213,8 +213,8 @@ export class Tries {
       this.#running.set(id, { ended, abort })
     }
     this.#cancelAlarm?.()
-    this.#cancelAlarm =
-      wakeAt === Number.POSITIVE_INFINITY ? undefined : setAlarm(this.#host.clock, wakeAt, () => this.#pump())
+    const isPlanned = wakeAt < Number.POSITIVE_INFINITY
+    this.#cancelAlarm = isPlanned ? setAlarm(this.#host.clock, wakeAt, () => this.#pump()) : undefined
   }
 
   /** Reads the clock. If it was set back, all planned times move back with it, so delays stay as they are. */
@@ -289,13 +289,10 @@ export class Tries {
       return
     }
     const { triesMax, idsKeptMs } = this.#options
-    if (entry.since !== undefined && this.#now - entry.since > idsKeptMs) {
-      const error = `it may have been tried more than ${idsKeptMs} ms ago, and its receiver may not know that any more`
-      this.#giveUp(id, row, { done: false, tries: entry.tries, ms: 0, error })
-      return
-    }
-    if (entry.tries >= triesMax) {
-      this.#giveUp(id, row, { done: false, tries: entry.tries, ms: 0, error: entry.error || endedError })
+    const isLate = entry.since !== undefined && this.#now - entry.since > idsKeptMs
+    if (isLate || entry.tries >= triesMax) {
+      const late = `it may have been tried more than ${idsKeptMs} ms ago, and its receiver may not know that any more`
+      this.#giveUp(id, row, { tries: entry.tries, ms: 0, error: isLate ? late : entry.error || endedError })
       return
     }
     entry.since ??= this.#now
@@ -323,7 +320,7 @@ export class Tries {
       entry.error = error
       const isFinal = wasDone || (thrown instanceof HenceError && thrown.advice === 'change')
       if (isFinal || entry.tries >= triesMax) {
-        this.#giveUp(id, row, { done: false, tries: entry.tries, ms: ms(), error })
+        this.#giveUp(id, row, { tries: entry.tries, ms: ms(), error })
       } else {
         const delay = Math.max(this.#delay(entry.tries), retryAfterOf(thrown))
         this.#wait(id, this.#host.clock.now() + delay)
@@ -353,9 +350,9 @@ export class Tries {
     }
   }
 
-  #giveUp(id: string, row: EffectRow, end: EffectEnd & { readonly done: false }): void {
+  #giveUp(id: string, row: EffectRow, end: { tries: number; ms: number; error: string }): void {
     this.#dead.add(id, end)
-    this.#host.end(id, row, end)
+    this.#host.end(id, row, { done: false, ...end })
   }
 
   /** Doubles with each try. Half to all of it is waited, so that effects that failed together spread out. */
@@ -373,25 +370,20 @@ export class Tries {
     let result: unknown
     const hasEnded = await this.#host.timed(() => {
       // The realm of the schema has no promises, so this is not one.
-      const checked = output['~standard'].validate(given) as Awaited<
-        ReturnType<(typeof output)['~standard']['validate']>
-      >
-      if (checked.issues !== undefined) {
-        const why = issuesText(checked.issues)
-        throw new Error(`it was done, but its result does not fit the schema of "${name}" (${why})`)
-      }
+      const checked = output['~standard'].validate(given) as Validated
+      if (checked.issues !== undefined)
+        throw unfit(`its result does not fit the schema of "${name}" (${issuesText(checked.issues)})`)
       const text: string | undefined = JSON.stringify(checked.value)
-      if (text === undefined || text.length > resultCharactersMax) {
-        throw new Error(
-          `it was done, but the result of "${name}" is no JSON of at most ${resultCharactersMax} characters`,
-        )
-      }
+      if (text === undefined || text.length > resultCharactersMax)
+        throw unfit(`the result of "${name}" is no JSON of at most ${resultCharactersMax} characters`)
       result = checked.value
     })
-    if (!hasEnded) throw new Error(`it was done, but the schema of "${name}" did not end for its result`)
+    if (!hasEnded) throw unfit(`the schema of "${name}" did not end for its result`)
     return result
   }
 }
+
+const unfit = (how: string) => new Error(`it was done, but ${how}`)
 
 function retryAfterOf(thrown: unknown): number {
   const ms = (thrown as { retryAfterMs?: unknown } | null | undefined)?.retryAfterMs

@@ -1,5 +1,5 @@
 import type { App, Request, Schema } from '../app/index.ts'
-import { issuesText } from '../app/schema.ts'
+import { issuesText, type Validated } from '../app/schema.ts'
 import { operatorRequests } from '../derivation/operator.ts'
 import { changeError, HenceError, shown } from '../failure.ts'
 import type { Program } from '../sandbox/program.ts'
@@ -94,8 +94,6 @@ function validated(type: string, schema: Schema, value: unknown): Validated {
     throw changeError('schema-unusable', `The schema of "${type}" threw: ${why}`, { cause: error })
   }
 }
-
-type Validated = Awaited<ReturnType<Schema['~standard']['validate']>>
 
 function sealed(type: string, value: unknown, realm: Realm): unknown {
   try {

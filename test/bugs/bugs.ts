@@ -376,7 +376,7 @@ export const bugs: readonly Bug[] = [
   {
     id: 'a-dead-letter-that-no-record-ends',
     file: 'effect/tries.ts',
-    old: '    this.#host.end(id, row, end)\n',
+    old: '    this.#host.end(id, row, { done: false, ...end })\n',
     new: '',
     test: [delivery, 'an effect is given up after its last try'],
   },
