@@ -205,6 +205,27 @@ test('damaged hashes are derived again from the log', async (t) => {
   await third.close()
 })
 
+test('hashes that are cut under an auditor are derived again, and the signing goes on', async (t) => {
+  for (const left of [0, 20]) {
+    // An odd number: the next record reads the hash before it.
+    for (const count of [1, 5]) {
+      const folder = await folderFor(t)
+      const log = memoryLog()
+      const reports: Report[] = []
+      const auditor = await opened(log, folder, reports)
+      await append(log, 0, ...Array.from({ length: count }, (_, i) => `${i}`))
+      const head = await auditor.newest()
+      await truncate(join(folder, 'tree/p0000'), left)
+      await append(log, 0, 'more')
+      for (const i of [0, count]) checkReceipt(auditor.publicKey, await auditor.receipt(0, i))
+      checkConsistency(auditor.publicKey, head, await auditor.consistency([count]))
+      await auditor.close()
+      const codes = reports.map(({ level, code }) => `${level} ${code}`)
+      assert.deepEqual([...new Set(codes)], ['warning state-unreadable'])
+    }
+  }
+})
+
 test('a damaged hash blames no log, proves nothing and is signed by nobody', async (t) => {
   const count = 400
   for (const how of ['before an opening', 'under an auditor'] as const) {

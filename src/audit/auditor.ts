@@ -9,7 +9,7 @@ import { everyPartition } from '../log/partitions.ts'
 import type { Reporter } from '../report.ts'
 import { type Consistency, checkSizes, follows } from './consistency.ts'
 import { failed, heldUp, isOfDisk, mismatch, otherLog } from './errors.ts'
-import { type HashFile, openHashFile } from './hash-file.ts'
+import { HashesLost, type HashFile, openHashFile } from './hash-file.ts'
 import { type PartitionHead, type SignedHead, signHead, type TreeHead } from './head.ts'
 import { hasHeads, type KeptHeads, openHeads } from './head-file.ts'
 import { isConsistent } from './proof.ts'
@@ -268,8 +268,18 @@ export class Auditor {
     return this.#round
   }
 
-  /** Advances every tree to the present end of its partition, and signs a head if there is something new. */
+  /** Advances the trees; hashes that were lost meanwhile are derived again in the next round. */
   async #follow(): Promise<void> {
+    try {
+      await this.#advance()
+    } catch (error) {
+      if (!(error instanceof HashesLost)) throw error
+      this.#damaged.add(this.#trees.findIndex(({ hashes }) => hashes?.path === error.path))
+    }
+  }
+
+  /** Advances every tree to the present end of its partition, and signs a head if there is something new. */
+  async #advance(): Promise<void> {
     if (!this.#isCompared) await this.#compareWithLast()
     for (const partition of this.#damaged) await this.#deriveAgain(partition)
     for (const [partition, tree] of this.#trees.entries()) {
@@ -306,7 +316,8 @@ export class Auditor {
       const end = partition < log.partitions ? await log.end(partition) : 0
       if (end < size) throw mismatch(partition, size, `it has only ${end} records now`)
       // A tree that is derived again is compared as a whole.
-      if (size > 0 && !this.#expected.has(partition)) await this.#compareLeaves(partition, size)
+      const isAgain = this.#expected.has(partition) || this.#damaged.has(partition)
+      if (size > 0 && !isAgain) await this.#compareLeaves(partition, size)
     }
     this.#isCompared = true
   }
@@ -332,7 +343,8 @@ export class Auditor {
       const opened = await openTree(path, 0)
       await this.#trees[partition]!.hashes?.close()
       this.#trees[partition] = opened!
-      this.#expected.set(partition, this.#last!.partitions[partition]!)
+      const signed = this.#last?.partitions[partition]
+      if (signed !== undefined && signed.size > 0) this.#expected.set(partition, signed)
       const message = `The hashes in ${path} do not fit the log: they are derived again from it.`
       report({ level: 'warning', code: 'state-unreadable', message })
     }

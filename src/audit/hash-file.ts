@@ -7,6 +7,15 @@ const hashBytes = 32
 
 export type HashFile = NonNullable<Awaited<ReturnType<typeof openHashFile>>>
 
+/** A file of hashes was cut while it was open: the log has to derive them again. */
+export class HashesLost extends Error {
+  readonly path: string
+  constructor(path: string) {
+    super(`${path} has lost hashes.`)
+    this.path = path
+  }
+}
+
 /**
  * Opens or makes a file of hashes, one after the other, 32 bytes each, and truncates it to its first `length`
  * hashes. A pushed hash stays in memory until `save`. The file can be derived again from the log, so it has
@@ -31,6 +40,7 @@ export async function openHashFile(path: string, length: number) {
   let pending = withRoom(Buffer.alloc(0))
   let count = 0
   return {
+    path,
     get length() {
       return saved.bytes / hashBytes + count
     },
@@ -42,19 +52,22 @@ export async function openHashFile(path: string, length: number) {
       if (at >= 0) return pending.subarray(at, at + hashBytes)
       const hash = Buffer.allocUnsafe(hashBytes)
       // A proof takes a few dozen of these, from pages that the system has in memory.
-      if (readSync(file.fd, hash, 0, hashBytes, index * hashBytes) < hashBytes) {
-        throw new Error(`The file of hashes ends before hash ${index}.`)
-      }
+      if (readSync(file.fd, hash, 0, hashBytes, index * hashBytes) < hashBytes) throw new HashesLost(path)
       return hash
     },
     push(hash: Hash): void {
       if (count * hashBytes === pending.length) pending = withRoom(pending)
       pending.set(hash, count++ * hashBytes)
     },
-    /** Makes the pushed hashes durable. It can be called again after it has failed. */
+    /**
+     * Makes the pushed hashes durable. It can be called again after it has failed.
+     * @throws HashesLost
+     */
     async save(): Promise<void> {
       if (count === 0) return
       const saving = pending.subarray(0, count * hashBytes)
+      // Behind a cut they would stand at the wrong places.
+      if ((await file.stat()).size < saved.bytes) throw new HashesLost(path)
       await saved.append(saving)
       count -= saving.length / hashBytes
       // Somebody may still hold a hash of the old ones.
