@@ -123,7 +123,8 @@ async function copyData(
   work: LongWork,
 ): Promise<Copied> {
   // A file in the place of the folder of code is no reason for a copy without code.
-  const [wrong] = await wrongIn(from)
+  // Some files are not copied: a backup may run as a user who may not read them.
+  const wrong = (await wrongIn(from)).find(({ code }) => code !== 'file-unusable')
   if (wrong !== undefined) throw wrong
   const { snapshot, ends } = await snapshotConsistently(from)
   const log = logOfSnapshot(snapshot, ends)

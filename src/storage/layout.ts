@@ -1,4 +1,4 @@
-import { readdir, stat } from 'node:fs/promises'
+import { access, constants, readdir, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { type HenceError, operatorError } from '../failure.ts'
 import { fileFailure } from '../file-failure.ts'
@@ -45,9 +45,10 @@ export async function missingLog(directory: string): Promise<HenceError | undefi
 }
 
 /**
- * Finds why a start refuses a data directory before it opens it: it is a part of a copy, or a file stands for
- * a folder, or a folder for a file. `doctor` names them all.
- * @returns HenceError `copy-unfinished` (operator) alone, or `file-misplaced` (operator) for each
+ * Finds why a start refuses a data directory before it opens it: it is a part of a copy, a file stands for a
+ * folder, or a folder for a file, or this user may not read one. `doctor` names them all.
+ * @returns HenceError `copy-unfinished` (operator) alone, or `file-misplaced`, `file-unusable` (operator) for
+ *   each
  */
 export async function wrongIn(directory: string): Promise<HenceError[]> {
   try {
@@ -65,18 +66,24 @@ export async function wrongIn(directory: string): Promise<HenceError[]> {
       if (name.endsWith('.segment')) segments.push(`${partition}/${name}`)
   const found: HenceError[] = []
   const check = async (name: string, is: 'folder' | 'file') => {
-    const there = await stat(join(directory, name)).catch(() => undefined)
-    if (there === undefined || (is === 'folder' ? there.isDirectory() : there.isFile())) return
+    const path = join(directory, name)
+    const there = await stat(path).catch(() => undefined)
+    if (there === undefined) return
+    if (is === 'folder' ? there.isDirectory() : there.isFile()) {
+      const unusable = await access(path, constants.R_OK).catch((error) => fileFailure(error))
+      if (unusable !== undefined) found.push(unusable)
+      return
+    }
     found.push(
       operatorError(
         'file-misplaced',
-        `${join(directory, name)} must be a ${is}, and is not. Nothing was changed. Move it away, and put the ` +
+        `${path} must be a ${is}, and is not. Nothing was changed. Move it away, and put the ` +
           'right one back if there is one.',
       ),
     )
   }
   for (const name of [...folders, ...partitions, ...states]) await check(name, 'folder')
-  const data = states.map((name) => `${name}/data.mdb`)
+  const data = states.flatMap((name) => [`${name}/data.mdb`, `${name}/lock.mdb`])
   const kept: string[] = []
   for (const folder of ['code', 'promotions', 'audit', 'audit/tree'])
     for (const name of await namesIn(folder)) if (name !== 'tree') kept.push(`${folder}/${name}`)
