@@ -22,12 +22,12 @@ function code(version: number): AppBundle {
     const { app, scopes } = require('hence')
     const any = { '~standard': { version: 1, vendor: 'bench', validate: (value) => ({ value }) } }
     const [account] = scopes('account')
-    const rows = account.table('rows', { key: ['int'], value: any })
+    const rows = account.table('rows', { key: ['number'], value: any })
     const put = account.request('put', {
       input: any,
       key: ({ number }) => 'account-' + number,
       derive(tx, { number }) {
-        for (const i of [0, 1, 2]) tx.put(rows, [i], { number, version: ${version} })
+        for (const i of [0, 1, 2]) tx.put(rows, i, { number, version: ${version} })
         return { version: ${version} }
       },
     })
@@ -44,6 +44,7 @@ for (let from = 0; from < count; from += 1_024)
 await engine.reprocessing.start({ app: code(2) })
 await engine.reprocessing.caughtUp()
 const { sha256: diff, differences } = await engine.reprocessing.diff()
+if (differences !== 4 * count) throw new Error(`${differences} differences, not ${4 * count}.`)
 
 let next = count
 let isOver = false
