@@ -38,8 +38,8 @@ export class Feeding {
   #generation: number
   #running: Promise<void> | undefined
   #deriving: Promise<void> | undefined
-  /** Settles when there is another feed. */
-  #added = Promise.withResolvers<void>()
+  /** Settles when there is another feed, or a save has ended that others wait for. */
+  #woken = Promise.withResolvers<void>()
   #passed = Promise.withResolvers<void>()
   /** Lets records gather. */
   readonly #gathering: Pace
@@ -124,10 +124,10 @@ export class Feeding {
       // Before reading, so that no record that is applied meanwhile is missed.
       const next = this.#host.next()
       next.catch(() => {})
-      const added = this.#added.promise
+      const woken = this.#woken.promise
       if (await this.round(live)) continue
       if (this.#feeds.some(({ isWaiting }) => isWaiting)) await this.#pace.sleep(passMs)
-      else await orAborted(Promise.race([next, added]), signal)
+      else await orAborted(Promise.race([next, woken]), signal)
       this.#gathering.begin()
       if (!this.#isAwaited) await this.#gathering.sleep(restMs)
     }
@@ -173,8 +173,10 @@ export class Feeding {
       view.positions = positions
       await view.saveIfDue(this.#host.checkpointRows)
       if (isBehind) continue
-      // SQL reads what was saved.
-      if (view.view.sql !== undefined) void view.saveIfDue(1)
+      // SQL reads what was saved. Rows that changed after a save began are saved after it.
+      if (view.view.sql !== undefined)
+        if (view.saving === undefined) void view.saveIfDue(1)
+        else void view.saving.then(() => this.#wake())
       await this.#listener.caughtUp(view)
     }
     await this.#dropFailed(feed.views)
@@ -226,10 +228,14 @@ export class Feeding {
         view.positions = positions
         this.add(view)
       }
-      this.#added.resolve()
-      this.#added = Promise.withResolvers()
+      this.#wake()
     }
     this.#deriving = act().catch((error) => this.#failAll(views, error))
+  }
+
+  #wake(): void {
+    this.#woken.resolve()
+    this.#woken = Promise.withResolvers()
   }
 
   async #failAll(views: readonly ViewFold[], error: unknown): Promise<void> {

@@ -286,6 +286,11 @@ export class ViewFold implements ViewVersion {
     this.#state.commit()
   }
 
+  /** The save under way. */
+  get saving(): Promise<void> | undefined {
+    return this.#saving
+  }
+
   /** Begins a save if so many rows have changed, one at a time; returns what to wait for, usually nothing. */
   saveIfDue(rows: number): Promise<void> | undefined {
     const dirty = this.#state.checkpointsDirty(rows)
