@@ -256,7 +256,7 @@ export class Cells<V> implements Collection<V> {
   *#dropIdle(cells: readonly Cell<V>[]): Pieces {
     const { saved } = this.#shared
     for (let i = 0; i < cells.length; i++) {
-      if (i % pieceRows === 0) yield
+      if (i > 0 && i % pieceRows === 0) yield
       const cell = cells[i]!
       // Most rows that are written unread, such as the lines of an order, are not needed again soon.
       const isIdle = !this.#kept || !cell.used || cell.value === deleted || cell.value === unread
